@@ -1,0 +1,84 @@
+"""`python -m service.api`: one machine's API processes, under uvicorn."""
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from functools import cache
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from service.api.app import create_app
+from service.logs import configure_logs
+from service.settings import Settings, SettingsError, read_settings
+from service.store.client import SchemaTooNew, check_schema, connect
+from service.store.scripts import StoreError
+
+BACKLOG = 4096
+KEEP_ALIVE_S = 75
+GRACE_S = 10
+"""How long a stopping process waits for the answers under way."""
+
+
+@cache
+def settings() -> Settings:
+    """This process's settings."""
+    return read_settings()
+
+
+def application() -> ASGIApp:
+    """What uvicorn calls in each of its processes."""
+    configure_logs(settings().log_level)
+    return create_app(settings())
+
+
+async def _check_store() -> None:
+    client = connect(settings().effective_store_url, settings().group_commit.store_timeout_ms)
+    try:
+        await check_schema(client)
+    finally:
+        await client.aclose()
+
+
+def main() -> int:
+    """Serve until told to stop. Returns the exit code."""
+    try:
+        asyncio.run(_check_store())
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (StoreError, SchemaTooNew) as error:
+        print(f"tidegate: cannot use the store: {error}", file=sys.stderr)
+        return 1
+    workers = settings().api_workers
+    shared_metrics = tempfile.mkdtemp(prefix="tidegate-metrics-") if workers > 1 else None
+    if shared_metrics:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared_metrics
+    try:
+        uvicorn.run(
+            "service.api.__main__:application",
+            factory=True,
+            host=settings().host,
+            port=settings().port,
+            workers=workers,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            backlog=BACKLOG,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            log_config=None,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    finally:
+        if shared_metrics:
+            shutil.rmtree(shared_metrics, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

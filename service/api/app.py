@@ -1,0 +1,87 @@
+"""The ASGI application: FastAPI behind the exchange, the fast lane in front of it, the door in front of both."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from service import __version__
+from service.api import campaigns, coupons, extensions, operations
+from service.api.door import AnswerResponse, Door
+from service.api.exchange import Exchange
+from service.api.fast_lane import FastLane
+from service.api.parts import Parts
+from service.api.problems import Refused, invalid, not_found, not_served, problem
+from service.api.wire import Problem
+from service.domain.outcomes import StoreUnavailable
+from service.settings import Settings
+from service.store.scripts import StoreError
+
+DESCRIPTION = (
+    "Issues and redeems coupons for campaigns that everybody joins in the same minute. It never gives out more than "
+    "was promised, pauses issuance by itself before it breaks, and keeps redemption open meanwhile."
+)
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """The whole application. Its lifespan keeps the breaker at work; the store must be up when it begins."""
+    parts = Parts(settings)
+    served: ASGIApp = FastLane(fastapi_lane(parts), parts)
+    keys = [key.get_secret_value() for key in settings.api_keys]
+    return Door(served, keys) if keys else served
+
+
+def fastapi_lane(parts: Parts) -> ASGIApp:
+    """Everything over FastAPI, issue and redeem too."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with parts.running():
+            yield
+
+    app = FastAPI(
+        title="Tidegate",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        responses={"default": {"model": Problem, "description": "A problem (RFC 9457)"}},
+        redoc_url=None,
+    )
+    app.state.parts = parts
+    for router in (campaigns.router, coupons.router, extensions.router, operations.router):
+        app.include_router(router)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(StoreError, _store_unavailable)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _internal_error)
+    return Exchange(app, parts.metrics)
+
+
+async def _refused(_request: Request, error: Any) -> AnswerResponse:
+    return AnswerResponse(error.answer)
+
+
+async def _store_unavailable(_request: Request, _error: Any) -> AnswerResponse:
+    return AnswerResponse(not_served(StoreUnavailable()))
+
+
+async def _invalid(_request: Request, error: Any) -> AnswerResponse:
+    return AnswerResponse(invalid(error.errors()))
+
+
+async def _http_error(_request: Request, error: Any) -> AnswerResponse:
+    headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
+    if error.status_code == 405:
+        return AnswerResponse(problem("method_not_allowed", "See /docs for what can be done here.", headers))
+    if error.status_code == 404:
+        return AnswerResponse(not_found())
+    return AnswerResponse(problem("internal_error", str(error.detail), headers))
+
+
+async def _internal_error(_request: Request, _error: Any) -> AnswerResponse:
+    return AnswerResponse(problem("internal_error", "The error has been logged under this answer's X-Request-Id."))

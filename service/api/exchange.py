@@ -1,0 +1,128 @@
+"""One HTTP exchange at ASGI level: a bounded body in, a whole answer out, under an id that logs and caller share."""
+
+import itertools
+import re
+import secrets
+import time
+from typing import Final
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.metrics import Metrics
+from service.api.problems import Answer, problem
+from service.api.wire import MAX_BODY_BYTES
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_PROCESS: Final = secrets.token_hex(4)
+_numbers = itertools.count(1)
+
+log = structlog.get_logger()
+
+
+class ClientGone(Exception):
+    """The client went away before its request was whole: there is nobody to answer."""
+
+
+class BodyTooLarge(Exception):
+    """The body is longer than MAX_BODY_BYTES."""
+
+
+def request_id_of(scope: Scope) -> bytes:
+    """The caller's `X-Request-Id` if it is a safe one, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return bytes(value)
+    return b"%s-%x" % (_PROCESS.encode(), next(_numbers))
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """The whole body. Raises BodyTooLarge as soon as that is known, ClientGone when the rest will never come."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and int(value) > MAX_BODY_BYTES:
+            raise BodyTooLarge
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message["type"] == "http.request" and message.get("more_body", False) and len(body) <= MAX_BODY_BYTES:
+        message = await receive()
+        body += message.get("body", b"")
+    if message["type"] != "http.request":
+        raise ClientGone
+    if len(body) > MAX_BODY_BYTES:
+        raise BodyTooLarge
+    return body
+
+
+async def send_answer(send: Send, answer: Answer, request_id: bytes) -> None:
+    """Send the whole answer."""
+    headers = [*answer.headers, (b"x-request-id", request_id)]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def body_too_large() -> Answer:
+    """The answer to a body that is longer than any that makes sense."""
+    return problem("body_too_large", f"A body has at most {MAX_BODY_BYTES} bytes.")
+
+
+class Exchange:
+    """Gives the FastAPI lane what the fast lane has by itself: an id, a bounded body, a log line and a measure.
+
+    A body is JSON here, whatever `curl -d` calls it.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_of(scope)
+        structlog.contextvars.bind_contextvars(request_id=request_id.decode())
+        began = time.perf_counter()
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            body = await read_body(scope, receive)
+            scope = _as_json(scope)
+            await self._app(scope, _once(body, receive), send_with_id)
+        except BodyTooLarge:
+            await send_answer(send_with_id, body_too_large(), request_id)
+        except ClientGone:
+            return
+        finally:
+            structlog.contextvars.clear_contextvars()
+        seconds = time.perf_counter() - began
+        self._metrics.observe_request("other", status, seconds)
+        log.info(
+            "request",
+            request_id=request_id.decode(),
+            method=scope["method"],
+            route=getattr(scope.get("route"), "path", None),
+            status=status,
+            duration_ms=round(seconds * 1000, 3),
+        )
+
+
+def _as_json(scope: Scope) -> Scope:
+    headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+    return {**scope, "headers": [*headers, (b"content-type", b"application/json")]}
+
+
+def _once(body: bytes, receive: Receive) -> Receive:
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return first.pop() if first else await receive()
+
+    return receive_again

@@ -1,0 +1,147 @@
+"""What the store and the breaker say at the moment of a scrape, as gauges."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from service import __version__
+from service.api.metrics import MAX_CAMPAIGN_LABELS
+from service.api.parts import Parts
+from service.domain.breaker import ALL, Mode, State
+from service.domain.campaign import CampaignStatus
+from service.domain.coupon import Counters
+from service.store.catalogue import CampaignLedger
+from service.store.extensions import ExtensionProgress
+from service.store.jobs import QueueFigures
+from service.store.scripts import StoreError
+
+QUEUE_STATES = ("queued", "started", "failed", "scheduled")
+LEDGER_STATES = ("outstanding", "reserved", "redeemed", "expired", "deactivated")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFigures:
+    """What one look at the store gave."""
+
+    ledgers: list[CampaignLedger]
+    extensions: list[ExtensionProgress]
+    memory_bytes: int
+    memory_max_bytes: int
+    queue: QueueFigures
+
+
+async def exposition(parts: Parts) -> bytes:
+    """The live figures in Prometheus' text format; without the store, only that it is away."""
+    try:
+        figures = await _look(parts)
+    except StoreError:
+        figures = None
+    registry = CollectorRegistry()
+    registry.register(_Families([*_process_families(parts, figures is not None), *_store_families(figures)]))
+    return generate_latest(registry)
+
+
+class _Families(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+async def _look(parts: Parts) -> StoreFigures:
+    campaigns = (await parts.catalogue.list())[:MAX_CAMPAIGN_LABELS]
+    ledgers = [await parts.catalogue.ledger(campaign) for campaign in campaigns]
+    latest = [
+        await parts.extensions.progress(ledger.campaign, ledger.extensions) for ledger in ledgers if ledger.extensions
+    ]
+    memory_bytes, memory_max_bytes = await parts.catalogue.store_memory()
+    return StoreFigures(
+        ledgers,
+        [progress for progress in latest if progress is not None],
+        memory_bytes,
+        memory_max_bytes,
+        await parts.jobs.figures(),
+    )
+
+
+def _gauge(name: str, help_text: str, labels: Iterable[str], samples: Iterable[tuple[Iterable[str], float]]) -> Metric:
+    family = GaugeMetricFamily(f"tidegate_{name}", help_text, labels=list(labels))
+    for values, value in samples:
+        family.add_metric(list(values), value)
+    return family
+
+
+def _process_families(parts: Parts, store_up: bool) -> Iterator[Metric]:
+    breaker = parts.breaker
+    record = breaker.record
+    yield _gauge("build_info", "The version that runs", ["version"], [([__version__], 1)])
+    yield _gauge("store_up", "Whether the store answers", [], [([], store_up)])
+    yield _gauge("breaker_state", "The breaker's state", ["state"], [([s], record.state is s) for s in State])
+    yield _gauge("breaker_mode", "Who rules it", ["mode"], [([m], record.override.mode is m) for m in Mode])
+    yield _gauge("breaker_share_ratio", "Share of users let in", [], [([], breaker.share_permille / ALL)])
+    signals = [([signal], value) for signal, value in breaker.sample.items()]
+    yield _gauge("breaker_signal", "The signals that open it", ["signal"], signals)
+
+
+def _store_families(figures: StoreFigures | None) -> Iterator[Metric]:
+    if figures is None:
+        return
+    yield _gauge("store_memory_bytes", "Memory that the store uses", [], [([], figures.memory_bytes)])
+    yield _gauge("store_memory_max_bytes", "Memory that it may use; 0, any", [], [([], figures.memory_max_bytes)])
+    queue = figures.queue
+    jobs = [([queue.name, state], getattr(queue, state)) for state in QUEUE_STATES]
+    yield _gauge("queue_jobs", "Jobs by state", ["queue", "state"], jobs)
+    oldest = [([queue.name], queue.oldest_age_s)]
+    yield _gauge("queue_oldest_job_age_seconds", "Age of the job that waits longest", ["queue"], oldest)
+    progress = [
+        ([made.campaign_id, str(made.number)], made.done / made.total if made.total else 1.0)
+        for made in figures.extensions
+    ]
+    yield _gauge("extension_progress_ratio", "Write-through of extensions", ["campaign", "extension"], progress)
+    yield from _campaign_families(figures.ledgers)
+
+
+def _campaign_families(ledgers: list[CampaignLedger]) -> Iterator[Metric]:
+    def each(name: str, help_text: str, value: "dict[str, float]") -> Metric:
+        return _gauge(name, help_text, ["campaign"], [([campaign], number) for campaign, number in value.items()])
+
+    counters: dict[str, Counters] = {ledger.campaign.id: ledger.counters for ledger in ledgers}
+    yield _gauge(
+        "campaign_status",
+        "Where campaigns stand",
+        ["campaign", "status"],
+        [([ledger.campaign.id, s], ledger.campaign.status is s) for ledger in ledgers for s in CampaignStatus],
+    )
+    yield _gauge(
+        "coupons",
+        "Coupons by state",
+        ["campaign", "status"],
+        [([campaign, s], getattr(counter, s)) for campaign, counter in counters.items() for s in LEDGER_STATES],
+    )
+    yield each("coupons_issued", "Coupons ever issued", {c: n.issued for c, n in counters.items()})
+    yield each(
+        "coupon_conservation_error", "Issued minus all states", {c: n.conservation_error for c, n in counters.items()}
+    )
+    yield each("coupons_remaining", "Coupons not issued yet", {x.campaign.id: x.remaining for x in ledgers})
+    yield each("bucket_tokens", "Tokens in the campaign's bucket", {x.campaign.id: x.bucket_tokens for x in ledgers})
+    yield _gauge(
+        "budget_remaining",
+        "Money not committed, in minor units",
+        ["campaign", "currency"],
+        [
+            ([x.campaign.id, x.campaign.benefit.currency], x.budget_remaining)
+            for x in ledgers
+            if x.budget_remaining is not None
+        ],
+    )
+    yield _gauge(
+        "liability",
+        "What usable coupons can cost at most, in minor units",
+        ["campaign", "currency"],
+        [([x.campaign.id, x.campaign.benefit.currency], x.liability) for x in ledgers],
+    )

@@ -1,0 +1,238 @@
+"""Metrics: what this process counted, and what the store says now, in Prometheus' words.
+
+The hot path counts once a batch. No label names a user, a code or a key, and only so many campaigns get one of their
+own.
+"""
+
+import os
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Sequence
+from typing import Final, Literal, assert_never
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from service.domain.breaker import BreakerRecord, Sample
+from service.domain.outcomes import (
+    AlreadyRedeemed,
+    BudgetExhausted,
+    CampaignNotRunning,
+    Deactivated,
+    Expired,
+    IssuancePaused,
+    Issued,
+    IssueOutcome,
+    NotServed,
+    NotYetValid,
+    OrderTooSmall,
+    Overloaded,
+    PerUserLimit,
+    RateLimited,
+    Redeemed,
+    RedeemOutcome,
+    RedemptionReplayed,
+    Replayed,
+    ReservedElsewhere,
+    SoldOut,
+    StoreUnavailable,
+    TooManyAttempts,
+    UnknownCampaign,
+    UnknownCode,
+)
+from service.gate.signals import BatchReport
+from service.store.catalogue import KnownCampaign
+
+MAX_CAMPAIGN_LABELS: Final = 100
+OTHER: Final = "other"
+SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+# Nobody asks when a series began, and it doubles the exposition.
+disable_created_metrics()
+
+
+def outcome_label(outcome: IssueOutcome | RedeemOutcome) -> str:
+    """The outcome as a metric label."""
+    match outcome:
+        case Issued():
+            return "issued"
+        case Redeemed():
+            return "redeemed" if outcome.redemption.hold_expires_at_ms is None else "reserved"
+        case Replayed() | RedemptionReplayed():
+            return "replayed"
+        case RateLimited():
+            return "rate_limited"
+        case PerUserLimit():
+            return "per_user_limit"
+        case SoldOut():
+            return "sold_out"
+        case BudgetExhausted():
+            return "budget_exhausted"
+        case CampaignNotRunning():
+            return "campaign_not_running"
+        case IssuancePaused():
+            return "issuance_paused"
+        case Overloaded():
+            return "overloaded"
+        case StoreUnavailable():
+            return "store_unavailable"
+        case UnknownCampaign() | UnknownCode():
+            return "not_found"
+        case AlreadyRedeemed():
+            return "already_redeemed"
+        case ReservedElsewhere():
+            return "reserved_elsewhere"
+        case NotYetValid():
+            return "not_yet_valid"
+        case Expired():
+            return "expired"
+        case Deactivated():
+            return "deactivated"
+        case OrderTooSmall():
+            return "order_too_small"
+        case TooManyAttempts():
+            return "too_many_attempts"
+        case _:
+            assert_never(outcome)
+
+
+class TalliedHistogram(Histogram):
+    """A histogram that can take a whole second's observations at once."""
+
+    def add(self, counts: Sequence[int], total: float) -> None:
+        """Add `counts[i]` observations to the i-th bucket, whose values sum to `total`."""
+        for bucket, count in zip(self._buckets, counts, strict=True):
+            if count:
+                bucket.inc(count)
+        self._sum.inc(total)
+
+
+class RequestTally:
+    """Durations of requests of one kind, counted in plain numbers until somebody asks."""
+
+    __slots__ = ("_counts", "_histogram", "_total")
+
+    def __init__(self, histogram: TalliedHistogram) -> None:
+        self._histogram = histogram
+        self._counts = [0] * (len(SECONDS) + 1)
+        self._total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one request."""
+        self._counts[bisect_left(SECONDS, seconds)] += 1
+        self._total += seconds
+
+    def flush(self) -> None:
+        """Hand over to the histogram what was counted since the last time."""
+        self._histogram.add(self._counts, self._total)
+        self._counts = [0] * (len(SECONDS) + 1)
+        self._total = 0.0
+
+
+class Metrics:
+    """This process's counters and histograms."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._campaigns: set[str] = set()
+        self._issues = Counter(
+            "tidegate_issue_total", "Requests to issue, by outcome", ["campaign", "outcome"], registry=self.registry
+        )
+        self._redemptions = Counter(
+            "tidegate_redeem_total", "Requests to redeem, by outcome", ["campaign", "outcome"], registry=self.registry
+        )
+        self._transitions = Counter(
+            "tidegate_breaker_transitions_total",
+            "Changes of the breaker's state",
+            ["from", "to", "reason"],
+            registry=self.registry,
+        )
+        self._failures = Counter(
+            "tidegate_store_call_failures_total", "Store calls that failed", ["verb", "kind"], registry=self.registry
+        )
+        self._batch_size = Histogram(
+            "tidegate_batch_size", "Requests in one store call", ["verb"], buckets=SIZES, registry=self.registry
+        )
+        self._batch_wait = Histogram(
+            "tidegate_batch_wait_seconds",
+            "How long the oldest request of a batch waited for it to leave",
+            ["verb"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._store_call = Histogram(
+            "tidegate_store_call_seconds",
+            "How long a store call took",
+            ["verb"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._durations = TalliedHistogram(
+            "tidegate_http_request_duration_seconds",
+            "From a request's head to the end of its answer",
+            ["call", "status"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._requests: dict[tuple[str, int], RequestTally] = {}
+
+    def observe_request(self, call: str, status: int, seconds: float) -> None:
+        """Count an HTTP request: `call` is issue, redeem or other."""
+        status_class = status // 100
+        tally = self._requests.get((call, status_class))
+        if tally is None:
+            tally = self._requests[call, status_class] = RequestTally(self._durations.labels(call, f"{status_class}xx"))
+        tally.observe(seconds)
+
+    def observe_batch(self, report: BatchReport) -> None:
+        """Count a store call."""
+        self._batch_size.labels(report.verb).observe(report.size)
+        self._batch_wait.labels(report.verb).observe(report.waited_s)
+        self._store_call.labels(report.verb).observe(report.store_s)
+        if report.failure is not None:
+            self._failures.labels(report.verb, report.failure).inc()
+
+    def count_issues(self, known: KnownCampaign, outcomes: Sequence[IssueOutcome]) -> None:
+        """Count the outcomes of one batch."""
+        self._count(self._issues, known.campaign.id, outcomes)
+
+    def count_redemptions(self, known: KnownCampaign, outcomes: Sequence[RedeemOutcome]) -> None:
+        """Count the outcomes of one batch."""
+        self._count(self._redemptions, known.campaign.id, outcomes)
+
+    def count_unserved(
+        self, verb: Literal["issue", "redeem"], known: KnownCampaign | None, outcome: IssuancePaused | NotServed
+    ) -> None:
+        """Count an outcome that no batch decided. An unknown campaign's name is the caller's, and no label."""
+        counter = self._issues if verb == "issue" else self._redemptions
+        campaign = OTHER if known is None else self.campaign_label(known.campaign.id)
+        counter.labels(campaign, outcome_label(outcome)).inc()
+
+    def count_transition(self, old: BreakerRecord, new: BreakerRecord, _sample: Sample) -> None:
+        """Count a change of the breaker's state; an override that changes none is not one."""
+        if old.state is not new.state:
+            self._transitions.labels(old.state, new.state, new.reason).inc()
+
+    def campaign_label(self, campaign_id: str) -> str:
+        """The campaign's id, or `other` once too many have one."""
+        if campaign_id not in self._campaigns:
+            if len(self._campaigns) >= MAX_CAMPAIGN_LABELS:
+                return OTHER
+            self._campaigns.add(campaign_id)
+        return campaign_id
+
+    def exposition(self) -> bytes:
+        """What was counted, in Prometheus' text format; with several API processes, by all of them."""
+        for tally in self._requests.values():
+            tally.flush()
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        everyone = CollectorRegistry()
+        MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]  # the library has no types here
+        return generate_latest(everyone)
+
+    def _count(self, counter: Counter, campaign_id: str, outcomes: Sequence[IssueOutcome | RedeemOutcome]) -> None:
+        campaign = self.campaign_label(campaign_id)
+        for kind, number in Tally(map(outcome_label, outcomes)).items():
+            counter.labels(campaign, kind).inc(number)

@@ -1,0 +1,107 @@
+"""The composition root of the API: every part that a request meets, built once from the settings."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+from service.api.metrics import Metrics
+from service.api.spelling import CampaignSpelling
+from service.domain.breaker import BreakerRecord, Sample
+from service.domain.outcomes import IssueOutcome, RedeemOutcome
+from service.gate.breaker import Breaker
+from service.gate.group_commit import GroupCommit
+from service.gate.signals import BatchReport, Signals
+from service.settings import Settings
+from service.store.breaker_state import SharedBreakerState
+from service.store.catalogue import Catalogue, KnownCampaign
+from service.store.client import connect
+from service.store.coupons import CouponStore, IssueRequest, RedeemRequest
+from service.store.extensions import ExtensionStore
+from service.store.jobs import JobQueue
+from service.store.scripts import STORE_CLOCK, Scripts
+
+log = structlog.get_logger()
+
+
+class Parts:
+    """What one API process is made of. Issue, redeem and the rest have connections of their own.
+
+    `clock` is the scripts' clock fragment, which tests turn.
+    """
+
+    def __init__(self, settings: Settings, clock: str = STORE_CLOCK) -> None:
+        url, timeout_ms = settings.effective_store_url, settings.group_commit.store_timeout_ms
+        issue_client, redeem_client, client = (connect(url, timeout_ms) for _ in range(3))
+        self._clients = (issue_client, redeem_client, client)
+        scripts = Scripts(client, clock)
+        self.settings = settings
+        self.metrics = Metrics()
+        self.catalogue = Catalogue(client, scripts, settings.read_code_key())
+        self.coupons = CouponStore(scripts)
+        self.extensions = ExtensionStore(scripts)
+        self.jobs = JobQueue(settings.effective_queue_url)
+        signals = Signals()
+        replica_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.breaker = Breaker(signals, SharedBreakerState(client, clock=clock), settings.breaker, replica_id)
+        self.breaker.on_transition += [self.metrics.count_transition, _log_transition]
+
+        def observe(report: BatchReport) -> None:
+            signals.observe(report)
+            self.metrics.observe_batch(report)
+
+        self.issuing: GroupCommit[IssueRequest, IssueOutcome] = GroupCommit(
+            "issue",
+            CouponStore(Scripts(issue_client, clock)).issue,
+            settings.group_commit.max_batch,
+            settings.group_commit.max_waiting,
+            observe,
+            self.metrics.count_issues,
+        )
+        self.redeeming: GroupCommit[RedeemRequest, RedeemOutcome] = GroupCommit(
+            "redeem",
+            CouponStore(Scripts(redeem_client, clock)).redeem,
+            settings.group_commit.max_batch,
+            settings.group_commit.max_waiting,
+            observe,
+            self.metrics.count_redemptions,
+        )
+        self._spellings: dict[str, CampaignSpelling] = {}
+
+    def spelling(self, known: KnownCampaign) -> CampaignSpelling:
+        """How the campaign's coupons are written."""
+        spelling = self._spellings.get(known.campaign.id)
+        if spelling is None:
+            spelling = self._spellings[known.campaign.id] = CampaignSpelling(known)
+        return spelling
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the breaker at work, and close all connections at the end."""
+        await self.breaker.tick()
+        breaker = asyncio.create_task(self.breaker.run())
+        try:
+            yield
+        finally:
+            breaker.cancel()
+            with suppress(asyncio.CancelledError):
+                await breaker
+            for client in self._clients:
+                await client.aclose()
+            self.jobs.close()
+
+
+def _log_transition(old: BreakerRecord, new: BreakerRecord, sample: Sample) -> None:
+    log.warning(
+        "breaker changed",
+        before=old.state,
+        after=new.state,
+        mode=new.override.mode,
+        reason=new.reason,
+        epoch=new.epoch,
+        signals={signal.value: round(value, 6) for signal, value in sample.items()},
+    )

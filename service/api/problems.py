@@ -1,0 +1,242 @@
+"""Refusals on the wire: each outcome that is no success, as an RFC 9457 problem, from one table."""
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, assert_never
+
+from service.domain.money import Rate
+from service.domain.outcomes import (
+    AlreadyRedeemed,
+    BudgetExhausted,
+    CampaignNotRunning,
+    CouponRefusal,
+    Deactivated,
+    Expired,
+    IssuancePaused,
+    NotServed,
+    NotYetValid,
+    OrderTooSmall,
+    Overloaded,
+    PerUserLimit,
+    RateLimited,
+    Refusal,
+    ReservedElsewhere,
+    SoldOut,
+    StoreUnavailable,
+    TooManyAttempts,
+    UnknownCampaign,
+    UnknownCode,
+    WrongRedemptionStatus,
+)
+
+PUBLIC_MESSAGE: Final = (
+    "More people are here than we can serve at once. Nothing is lost: please come back in a moment. "
+    "Coupons that you hold stay valid and can be used now."
+)
+RETRY_SPREAD_S: Final = 3
+"""Callers who are told to come back after an overload are spread over this many seconds."""
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+PROBLEMS: Final = {
+    "already_redeemed": (409, "The coupon was redeemed before"),
+    "body_too_large": (413, "The body is too large"),
+    "budget_below_committed": (409, "More money is committed already"),
+    "budget_exhausted": (409, "The campaign's budget is spent"),
+    "campaign_exists": (409, "A campaign has that id"),
+    "campaign_not_running": (409, "The campaign issues no coupons now"),
+    "code_prefix_taken": (409, "Another campaign's codes begin with that prefix"),
+    "deactivated": (409, "The coupon was deactivated"),
+    "expired": (410, "The coupon has expired"),
+    "idempotency_key_required": (400, "An Idempotency-Key is required"),
+    "if_match_required": (428, "An If-Match with the version is required"),
+    "illegal_transition": (409, "The campaign's status does not allow that"),
+    "internal_error": (500, "Something went wrong here"),
+    "invalid_request": (422, "The request is not well formed"),
+    "issuance_paused": (503, "Issuance is paused"),
+    "max_coupons_below_issued": (409, "More coupons are issued already"),
+    "method_not_allowed": (405, "That method is not allowed here"),
+    "not_found": (404, "There is no such thing"),
+    "not_ready": (503, "Not ready to serve"),
+    "not_yet_valid": (409, "The coupon is not valid yet"),
+    "order_too_small": (409, "The order is too small for the coupon"),
+    "overloaded": (503, "Too many requests are waiting"),
+    "per_user_limit": (409, "The user has as many coupons as one may"),
+    "rate_limited": (429, "Too many requests at once"),
+    "reserved_elsewhere": (409, "Another order holds the coupon"),
+    "sold_out": (409, "All coupons are issued"),
+    "store_unavailable": (503, "The store does not answer"),
+    "too_many_attempts": (409, "The coupon was given back too often"),
+    "too_many_campaigns": (409, "There are as many campaigns as there may be"),
+    "too_many_extensions": (409, "The campaign was extended as often as it may be"),
+    "unauthorized": (401, "An API key is required"),
+    "version_stale": (412, "The campaign has changed meanwhile"),
+    "wrong_redemption_status": (409, "The redemption's status does not allow that"),
+}
+"""Every `reason` with its status and title; the type is `/problems/` and the reason with dashes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole HTTP answer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class Refused(Exception):
+    """Carries a problem out of a handler of the FastAPI lane."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+def problem(reason: str, detail: str, headers: Headers = (), **members: Any) -> Answer:
+    """The problem with that `reason`; `members` are added to it by name."""
+    status, title = PROBLEMS[reason]
+    body = {
+        "type": f"/problems/{reason.replace('_', '-')}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "reason": reason,
+    }
+    return json_answer(status, body | members, headers, b"application/problem+json")
+
+
+def json_answer(status: int, body: object, headers: Headers = (), media_type: bytes = b"application/json") -> Answer:
+    """An answer that is compact JSON."""
+    encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return Answer(status, (*entity_headers(encoded, media_type), *headers), encoded)
+
+
+def entity_headers(body: bytes, media_type: bytes = b"application/json") -> Headers:
+    """The headers that describe a body."""
+    return ((b"content-type", media_type), (b"content-length", b"%d" % len(body)))
+
+
+def not_found() -> Answer:
+    """The one answer for all that does not exist, so that a guessed code learns nothing."""
+    return problem("not_found", "Nothing is here under that name.")
+
+
+def invalid(errors: Sequence[Any]) -> Answer:
+    """A malformed request, from pydantic's errors: which field and why, without repeating what was sent."""
+    fields = [
+        {
+            "field": ".".join(str(part) for part in error["loc"] if part != "body") or "body",
+            "message": _message(error),
+        }
+        for error in errors
+    ]
+    first = fields[0]
+    return problem("invalid_request", f"{first['field']}: {first['message']}", errors=fields)
+
+
+def _message(error: Any) -> str:
+    if error.get("type") == "extra_forbidden":
+        return "unknown field"
+    message: str = error["msg"]
+    return message.removeprefix("Value error, ")
+
+
+def retry_after(seconds: float, spread_s: int = 0) -> Headers:
+    """`Retry-After` in whole seconds, at least one, spread at random so that callers do not return as a herd."""
+    return ((b"retry-after", b"%d" % (max(1, math.ceil(seconds)) + random.randint(0, spread_s))),)
+
+
+def issue_refusal(outcome: Refusal | NotServed) -> Answer:
+    """Why no coupon was issued."""
+    match outcome:
+        case RateLimited():
+            return _rate_limited(outcome)
+        case PerUserLimit():
+            return problem("per_user_limit", "The user holds as many coupons of this campaign as one may.")
+        case SoldOut():
+            return problem("sold_out", "Every coupon of this campaign has been issued.")
+        case BudgetExhausted():
+            return problem("budget_exhausted", "The money left does not cover another coupon.")
+        case CampaignNotRunning(status, starts_in_ms):
+            wait = () if starts_in_ms is None else retry_after(starts_in_ms / 1000)
+            return problem("campaign_not_running", f"The campaign is {status}.", wait, campaign_status=status)
+        case IssuancePaused():
+            wait = retry_after(outcome.retry_after_s)
+            return problem("issuance_paused", PUBLIC_MESSAGE, wait, paused_by=outcome.by)
+        case UnknownCampaign():
+            return not_found()
+        case Overloaded() | StoreUnavailable():
+            return not_served(outcome)
+        case _:
+            assert_never(outcome)
+
+
+def redeem_refusal(outcome: CouponRefusal | NotServed) -> Answer:
+    """Why a coupon was not redeemed."""
+    match outcome:
+        case AlreadyRedeemed():
+            return problem("already_redeemed", "Another order has redeemed this coupon.")
+        case ReservedElsewhere():
+            wait = retry_after(outcome.retry_after_ms / 1000)
+            return problem("reserved_elsewhere", "Another order holds this coupon and has not been paid yet.", wait)
+        case NotYetValid():
+            starts_at = utc_text(outcome.starts_at_ms)
+            return problem("not_yet_valid", f"The coupon is valid from {starts_at} on.", starts_at=starts_at)
+        case Expired():
+            expired_at = utc_text(outcome.expired_at_ms)
+            return problem("expired", f"The coupon was valid until {expired_at}.", expired_at=expired_at)
+        case Deactivated():
+            return problem("deactivated", "This coupon was deactivated.")
+        case OrderTooSmall():
+            least = outcome.min_order_amount
+            return problem("order_too_small", f"The order must amount to {least} at least.", min_order_amount=least)
+        case TooManyAttempts():
+            return problem("too_many_attempts", "This coupon was reserved or redeemed and given back too often.")
+        case UnknownCode():
+            return not_found()
+        case RateLimited():
+            return _rate_limited(outcome)
+        case Overloaded() | StoreUnavailable():
+            return not_served(outcome)
+        case _:
+            assert_never(outcome)
+
+
+def wrong_redemption_status(outcome: WrongRedemptionStatus) -> Answer:
+    """Why a redemption was not committed, released or rolled back."""
+    return problem("wrong_redemption_status", f"The redemption is {outcome.status}.", redemption_status=outcome.status)
+
+
+def not_served(outcome: NotServed) -> Answer:
+    """Why nobody looked at the request; repeating it is safe."""
+    wait = retry_after(1, RETRY_SPREAD_S)
+    match outcome:
+        case Overloaded():
+            return problem("overloaded", PUBLIC_MESSAGE, wait)
+        case StoreUnavailable():
+            return problem("store_unavailable", "Repeat the request with the same key: it counts once.", wait)
+        case _:
+            assert_never(outcome)
+
+
+def utc_text(instant_ms: int) -> str:
+    """The instant in RFC 3339, in UTC, to the millisecond."""
+    return datetime.fromtimestamp(instant_ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def _rate_limited(outcome: RateLimited) -> Answer:
+    rate = Rate(outcome.per_second_milli, outcome.burst)
+    window_s = math.ceil(rate.burst * 1000 / rate.per_second_milli)
+    reset_s = math.ceil(outcome.retry_after_ms / 1000)
+    headers = (
+        *retry_after(reset_s),
+        (b"ratelimit-policy", f'"{outcome.bucket}";q={rate.burst};w={window_s}'.encode()),
+        (b"ratelimit", f'"{outcome.bucket}";r=0;t={reset_s}'.encode()),
+    )
+    detail = f"The {outcome.bucket}'s token bucket is empty."
+    return problem("rate_limited", detail, headers, bucket=outcome.bucket, retry_after_ms=outcome.retry_after_ms)

@@ -1,0 +1,169 @@
+"""Campaigns between the wire's words and the domain's values, both ways."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from service.api.problems import Refused, invalid
+from service.api.spelling import moment_text
+from service.api.wire import (
+    Campaign,
+    CampaignChange,
+    CampaignRequest,
+    Counters,
+    IssueWindow,
+    Money,
+    Rate,
+    Validity,
+    milliseconds,
+)
+from service.domain import campaign as domain
+from service.domain import money, validity
+from service.store.catalogue import CampaignLedger
+
+CODE_PREFIX_LENGTH: Final = 8
+
+
+def new_campaign(request: CampaignRequest, now_ms: int, wanted_shards: int) -> domain.Campaign:
+    """The draft that a request describes. Raises Refused where it ends before it begins."""
+    expires_at, window = request.validity.expires_at, request.issue_window
+    if expires_at is not None and milliseconds(expires_at) <= now_ms:
+        raise _refused("validity.expires_at", "is in the past")
+    if window is not None and milliseconds(window.ends_at) <= now_ms:
+        raise _refused("issue_window.ends_at", "is in the past")
+    campaign = domain.Campaign(
+        id=request.id,
+        name=request.name,
+        status=domain.CampaignStatus.DRAFT,
+        version=1,
+        benefit=domain.Amount(request.benefit.amount, request.benefit.currency, request.benefit.min_order_amount),
+        max_coupons=request.max_coupons,
+        max_coupons_per_user=request.max_coupons_per_user,
+        budget=_money(request.budget),
+        issue_window=_window(window),
+        validity=_validity(request.validity, now_ms),
+        issue_rate=money.Rate(_thousandths(request.issue_rate), request.issue_rate.burst),
+        user_rate=_rate(request.user_rate),
+        merchant_rate=_rate(request.merchant_rate),
+        code_prefix=request.code_prefix or _code_prefix(request.id),
+        shards=1,
+        user_buckets=1,
+        created_at_ms=now_ms,
+    )
+    shards = domain.shards_for(wanted_shards, campaign)
+    return replace(campaign, shards=shards, user_buckets=domain.user_buckets_for(campaign.max_coupons, shards))
+
+
+def changed_campaign(old: domain.Campaign, change: CampaignChange) -> domain.Campaign:
+    """The campaign's next version. Raises Refused where the change does not fit it."""
+    fields: dict[str, Any] = {}
+    for name in change.model_fields_set:
+        match getattr(change, name):
+            case Money(currency=currency) if currency != old.benefit.currency:
+                raise _refused("budget.currency", f"must be {old.benefit.currency}, as the benefit is")
+            case Money() as budget:
+                fields[name] = _money(budget)
+            case Rate() as rate:
+                fields[name] = _rate(rate)
+            case value:
+                fields[name] = value
+    new = replace(old, **fields, version=old.version + 1)
+    if domain.shards_for(old.shards, new) < old.shards:
+        raise _refused("body", f"each of the campaign's {old.shards} shards needs a coupon and a token of every rate")
+    return new
+
+
+def campaign_body(ledger: CampaignLedger) -> Campaign:
+    """The campaign with its live counters, as the wire has it."""
+    campaign, counters = ledger.campaign, ledger.counters
+    zone, window, budget = campaign.validity.timezone, campaign.issue_window, campaign.budget
+    return Campaign.model_validate(
+        {
+            "id": campaign.id,
+            "name": campaign.name,
+            "status": domain.scheduled_status(campaign, ledger.now_ms),
+            "version": campaign.version,
+            "benefit": {
+                "kind": "amount",
+                "amount": campaign.benefit.amount,
+                "currency": campaign.benefit.currency,
+                "min_order_amount": campaign.benefit.min_order_amount,
+            },
+            "max_coupons": campaign.max_coupons,
+            "max_coupons_per_user": campaign.max_coupons_per_user,
+            "budget": None if budget is None else {"amount": budget.amount, "currency": budget.currency},
+            "issue_window": None
+            if window is None
+            else {"starts_at": _moment(window.starts_at_ms, zone), "ends_at": _moment(window.ends_at_ms, zone)},
+            "validity": _validity_body(campaign.validity),
+            "issue_rate": _rate_body(campaign.issue_rate),
+            "user_rate": _rate_body(campaign.user_rate),
+            "merchant_rate": _rate_body(campaign.merchant_rate),
+            "code_prefix": campaign.code_prefix,
+            "counters": Counters(
+                issued=counters.issued,
+                outstanding=counters.outstanding,
+                reserved=counters.reserved,
+                redeemed=counters.redeemed,
+                expired=counters.expired,
+                deactivated=counters.deactivated,
+                remaining=ledger.remaining,
+                budget_remaining=ledger.budget_remaining,
+            ),
+        }
+    )
+
+
+def _refused(field: str, message: str) -> Refused:
+    return Refused(invalid([{"loc": field.split("."), "msg": message}]))
+
+
+def _code_prefix(campaign_id: str) -> str:
+    letters = campaign_id.replace("-", "").upper()[:CODE_PREFIX_LENGTH]
+    return letters if len(letters) > 1 else f"{letters}X"
+
+
+def _money(given: Money | None) -> money.Money | None:
+    return None if given is None else money.Money(given.amount, given.currency)
+
+
+def _window(given: IssueWindow | None) -> domain.IssueWindow | None:
+    return None if given is None else domain.IssueWindow(milliseconds(given.starts_at), milliseconds(given.ends_at))
+
+
+def _thousandths(given: Rate) -> int:
+    return round(given.per_second * 1000)
+
+
+def _rate(given: Rate | None) -> money.Rate | None:
+    return None if given is None else money.Rate(_thousandths(given), given.burst)
+
+
+def _validity(given: Validity, now_ms: int) -> validity.Validity:
+    if given.expires_at is not None:
+        starts_at_ms = None if given.starts_at is None else milliseconds(given.starts_at)
+        return validity.FixedValidity(given.timezone, starts_at_ms, milliseconds(given.expires_at))
+    assert given.duration is not None
+    return validity.RelativeValidity(
+        given.timezone,
+        validity.Duration.parse(given.wait or "P0D"),
+        validity.Duration.parse(given.duration),
+        validity.zone_offsets(given.timezone, now_ms),
+    )
+
+
+def _moment(instant_ms: int, zone: str) -> datetime:
+    return datetime.fromisoformat(moment_text(instant_ms, zone))
+
+
+def _rate_body(held: money.Rate | None) -> dict[str, Any] | None:
+    return None if held is None else {"per_second": held.per_second_milli / 1000, "burst": held.burst}
+
+
+def _validity_body(rule: validity.Validity) -> dict[str, Any]:
+    match rule:
+        case validity.FixedValidity(timezone, starts_at_ms, expires_at_ms):
+            starts_at = None if starts_at_ms is None else _moment(starts_at_ms, timezone)
+            return {"timezone": timezone, "starts_at": starts_at, "expires_at": _moment(expires_at_ms, timezone)}
+        case validity.RelativeValidity(timezone, wait, duration):
+            return {"timezone": timezone, "wait": str(wait), "duration": str(duration)}

@@ -1,0 +1,262 @@
+"""The campaigns: their definitions, which are the truth, and the shards' configurations, which follow them.
+
+A definition changes by compare-and-set on its version, then each shard is given the new configuration; a shard takes
+only a newer version. If a process dies in between, `align` brings the shards along.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Final
+
+from pydantic import TypeAdapter
+from redis.asyncio import Redis
+
+from service.domain.campaign import MAX_CAMPAIGNS, Campaign
+from service.domain.codes import CodeBook
+from service.domain.coupon import Counters
+from service.store import keys
+from service.store.configuration import pack_configuration
+from service.store.scripts import Scripts, store_errors
+
+UNKNOWN_FOR_S: Final = 1.0
+"""How long a process remembers that a campaign does not exist, so that a stampede on a wrong id stays cheap."""
+MAX_UNKNOWN: Final = 10_000
+MAX_TAKE_BACKS: Final = 100
+"""How often taking back a refused change is tried while others change the campaign too."""
+MICRO: Final = 1_000_000
+
+_DEFINITION: Final = TypeAdapter(Campaign)
+
+
+class Registration(StrEnum):
+    """What came of registering a campaign."""
+
+    REGISTERED = "registered"
+    CAMPAIGN_EXISTS = "campaign_exists"
+    CODE_PREFIX_TAKEN = "code_prefix_taken"
+    TOO_MANY_CAMPAIGNS = "too_many_campaigns"
+
+
+@dataclass(frozen=True, slots=True)
+class CapBelowIssued:
+    """The new `field` is lower than what was given out already."""
+
+    field: str
+    given_out: int
+
+
+class Stale(Exception):
+    """The campaign has changed since it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignLedger:
+    """A campaign with its live figures, summed over its shards."""
+
+    campaign: Campaign
+    counters: Counters
+    bucket_tokens: float
+    extensions: int
+    now_ms: int
+
+    @property
+    def remaining(self) -> int:
+        """Coupons not issued yet."""
+        return self.campaign.max_coupons - self.counters.issued
+
+    @property
+    def budget_remaining(self) -> int | None:
+        """Money that no coupon claims, in minor units; None without a budget."""
+        budget = self.campaign.budget
+        return None if budget is None else budget.amount - self.counters.budget_committed
+
+    @property
+    def liability(self) -> int:
+        """What the coupons that can still be used may cost at most, in minor units."""
+        return (self.counters.outstanding + self.counters.reserved) * self.campaign.benefit.amount
+
+
+class KnownCampaign:
+    """What never changes about a campaign, kept in the process so that the hot path asks nobody.
+
+    `campaign` is as it was when it was read: its status, caps and rates may have changed since, and only the
+    store's answer counts.
+    """
+
+    def __init__(self, campaign: Campaign, secret: bytes) -> None:
+        self.campaign = campaign
+        self.codes = CodeBook(secret, campaign.id, campaign.code_prefix)
+        self.state_keys = [keys.state_key(campaign.id, shard) for shard in range(campaign.shards)]
+
+    def place(self, user_id: str) -> tuple[int, int]:
+        """The user's shard and bucket; always the same, so that caps and idempotency are exact."""
+        number = int.from_bytes(blake2b(user_id.encode(), digest_size=8).digest())
+        bucket, shard = divmod(number, self.campaign.shards)
+        return shard, bucket % self.campaign.user_buckets
+
+
+class Catalogue:
+    """Finds, registers and changes campaigns. Its methods raise StoreError when the store does not answer."""
+
+    def __init__(self, client: Redis, scripts: Scripts, code_secret: bytes) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._secret = code_secret
+        self._by_id: dict[str, KnownCampaign] = {}
+        self._by_prefix: dict[str, KnownCampaign] = {}
+        self._unknown_until: dict[tuple[str, str], float] = {}
+
+    def known(self, campaign_id: str) -> KnownCampaign | None:
+        """The campaign, if this process has met it: the hot path's look-up, without a wait."""
+        return self._by_id.get(campaign_id)
+
+    async def find(self, campaign_id: str) -> KnownCampaign | None:
+        """The campaign of that id, from memory where possible; at first sight its shards are brought along."""
+        if (known := self._by_id.get(campaign_id)) is not None:
+            return known
+        if self._is_unknown("id", campaign_id):
+            return None
+        campaign = await self.load(campaign_id)
+        if campaign is None:
+            self._remember_unknown("id", campaign_id)
+            return None
+        await self.align(campaign)
+        known = KnownCampaign(campaign, self._secret)
+        self._by_id[campaign_id] = self._by_prefix[campaign.code_prefix] = known
+        return known
+
+    async def find_by_prefix(self, prefix: str) -> KnownCampaign | None:
+        """The campaign whose codes begin with that prefix, from memory where possible."""
+        if (known := self._by_prefix.get(prefix)) is not None:
+            return known
+        if self._is_unknown("prefix", prefix):
+            return None
+        with store_errors():
+            campaign_id: bytes | None = await self._client.hget(keys.PREFIXES, prefix)  # type: ignore[assignment]
+        if campaign_id is None:
+            self._remember_unknown("prefix", prefix)
+            return None
+        return await self.find(campaign_id.decode())
+
+    async def load(self, campaign_id: str) -> Campaign | None:
+        """The campaign's definition as it now is."""
+        with store_errors():
+            definition = await self._client.hget(keys.CAMPAIGNS, campaign_id)
+        return None if definition is None else _DEFINITION.validate_json(definition)
+
+    async def list(self) -> list[Campaign]:
+        """All campaigns, the newest first."""
+        with store_errors():
+            definitions = await self._client.hvals(keys.CAMPAIGNS)
+        campaigns = [_DEFINITION.validate_json(definition) for definition in definitions]
+        return sorted(campaigns, key=lambda campaign: (-campaign.created_at_ms, campaign.id))
+
+    async def register(self, campaign: Campaign) -> Registration:
+        """Make the campaign known, if its id and code prefix are free, and give its shards their configuration."""
+        definition = _DEFINITION.dump_json(campaign)
+        answer = await self._scripts.run(
+            "register",
+            [keys.CAMPAIGNS, keys.PREFIXES],
+            campaign.id,
+            campaign.code_prefix,
+            definition,
+            MAX_CAMPAIGNS,
+        )
+        registration = Registration(answer.decode())
+        if registration is Registration.REGISTERED:
+            self._unknown_until.clear()
+            await self.align(campaign)
+        return registration
+
+    async def update(self, old: Campaign, new: Campaign) -> CapBelowIssued | None:
+        """Put the new version in the old one's place. Raises Stale when the old one is no longer current.
+
+        A shard refuses a cap below what it has given out; then what the change changed is changed back, by a version
+        of its own. A change that leaves the caps alone but follows on one that is being taken back is Stale too.
+        """
+        await self._replace(old, new)
+        refused = await self.align(new)
+        if refused is not None:
+            await self._take_back(old, new)
+            if (new.max_coupons, new.budget) == (old.max_coupons, old.budget):
+                raise Stale(f"campaign {new.id} was being changed")
+        return refused
+
+    async def align(self, campaign: Campaign) -> CapBelowIssued | None:
+        """Give every shard the campaign's configuration; a shard that has this version or a newer one keeps it."""
+        for shard in range(campaign.shards):
+            state_key = keys.state_key(campaign.id, shard)
+            word, *given_out = await self._scripts.run("configure", [state_key], pack_configuration(campaign, shard))
+            match word:
+                case b"max_coupons_below_issued":
+                    return CapBelowIssued("max_coupons", given_out[0])
+                case b"budget_below_committed":
+                    return CapBelowIssued("budget", given_out[0])
+        return None
+
+    async def ledger(self, campaign: Campaign) -> CampaignLedger:
+        """The campaign's live figures; shards that a crash left behind are brought along first."""
+        states = [await self._read_state(campaign, shard) for shard in range(campaign.shards)]
+        times, _, levels, extensions, *counters = zip(*states, strict=True)
+        return CampaignLedger(
+            campaign,
+            Counters(*(sum(counter) for counter in counters)),
+            bucket_tokens=sum(levels) / MICRO,
+            extensions=max(extensions),
+            now_ms=max(times),
+        )
+
+    async def now_ms(self) -> int:
+        """What time it is for the store: the only time that counts."""
+        return int(await self._scripts.run("now", []))
+
+    async def store_memory(self) -> tuple[int, int]:
+        """The bytes that the store uses, and how many it may use; 0 where it may use any number."""
+        with store_errors():
+            memory = await self._client.info("memory")
+        return memory["used_memory"], memory["maxmemory"]
+
+    async def _read_state(self, campaign: Campaign, shard: int) -> Sequence[int]:
+        state_key = keys.state_key(campaign.id, shard)
+        state: Sequence[int] | None = await self._scripts.run("read_state", [state_key])
+        if state is None or state[1] < campaign.version:
+            await self.align(campaign)
+            state = await self._scripts.run("read_state", [state_key])
+        assert state is not None
+        return state
+
+    async def _replace(self, old: Campaign, new: Campaign) -> None:
+        definition = _DEFINITION.dump_json(new)
+        if await self._scripts.run("update", [keys.CAMPAIGNS], new.id, old.version, definition) != b"updated":
+            raise Stale(f"campaign {new.id} is no longer at version {old.version}")
+
+    async def _take_back(self, old: Campaign, new: Campaign) -> None:
+        """Undo the change from `old` to `new` and nothing else, whatever others have changed since."""
+        names = {field.name for field in fields(new) if field.name != "version"}
+        for _ in range(MAX_TAKE_BACKS):
+            current = await self.load(new.id)
+            assert current is not None
+            undone = {
+                name: getattr(old, name)
+                for name in names
+                if getattr(old, name) != getattr(new, name) == getattr(current, name)
+            }
+            restored = replace(current, version=current.version + 1, **undone)
+            try:
+                await self._replace(current, restored)
+            except Stale:
+                continue
+            await self.align(restored)
+            return
+        raise Stale(f"campaign {new.id} changes all the time")
+
+    def _is_unknown(self, kind: str, name: str) -> bool:
+        return self._unknown_until.get((kind, name), 0.0) > time.monotonic()
+
+    def _remember_unknown(self, kind: str, name: str) -> None:
+        if len(self._unknown_until) >= MAX_UNKNOWN:
+            self._unknown_until.clear()
+        self._unknown_until[kind, name] = time.monotonic() + UNKNOWN_FOR_S

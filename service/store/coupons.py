@@ -1,0 +1,234 @@
+"""Coupons: packs a batch of requests for one script call and reads its words back as outcomes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgpack
+
+from service.domain.campaign import CampaignStatus
+from service.domain.codes import CouponAddress, RedemptionAddress
+from service.domain.coupon import MAX_ATTEMPTS, Coupon, CouponStatus, Redemption, RedemptionStatus
+from service.domain.outcomes import (
+    AlreadyRedeemed,
+    BudgetExhausted,
+    CampaignNotRunning,
+    CouponDeactivated,
+    Deactivated,
+    DeactivateOutcome,
+    Expired,
+    IssuancePaused,
+    Issued,
+    IssueOutcome,
+    NotYetValid,
+    OrderTooSmall,
+    PerUserLimit,
+    RateLimited,
+    Redeemed,
+    RedeemOutcome,
+    RedemptionReplayed,
+    Replayed,
+    ReservedElsewhere,
+    SettleOutcome,
+    SoldOut,
+    TooManyAttempts,
+    UnknownCampaign,
+    UnknownCode,
+    WrongRedemptionStatus,
+)
+from service.store.catalogue import KnownCampaign
+from service.store.scripts import Scripts
+
+OPERATOR_PAUSE_RETRY_S = 30
+"""What a caller is told to wait while an operator has paused the campaign: nobody knows when he resumes it."""
+
+
+SettleVerb = Literal["commit", "release", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class IssueRequest:
+    """One user's wish for one coupon; `key_digest` is 8 bytes of the idempotency key's hash."""
+
+    user_id: str
+    user_bucket: int
+    key_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RedeemRequest:
+    """One merchant's wish to redeem one coupon; `hold_ms` above 0 reserves it for so long instead."""
+
+    sequence: int
+    merchant_id: str
+    order_id: str
+    order_amount: int | None
+    hold_ms: int
+
+
+class CouponStore:
+    """The verbs on coupons. Every method raises StoreError when the store does not answer."""
+
+    def __init__(self, scripts: Scripts) -> None:
+        self._scripts = scripts
+
+    async def issue(self, campaign: KnownCampaign, shard: int, batch: Sequence[IssueRequest]) -> list[IssueOutcome]:
+        """Issue a batch of one shard, in order; the outcomes stand in the order of the requests."""
+        users = [part for request in batch for part in (request.user_id, request.user_bucket)]
+        digests = b"".join([request.key_digest for request in batch])
+        reply = await self._scripts.run("issue", [campaign.state_keys[shard]], msgpack.packb(users), digests)
+        if reply is None:
+            return [UnknownCampaign()] * len(batch)
+        now_ms, starts_at_ms, expires_at_ms, results = reply
+        return [
+            Issued(result, now_ms, starts_at_ms, expires_at_ms) if isinstance(result, int) else _issue_outcome(result)
+            for result in results
+        ]
+
+    async def redeem(self, campaign: KnownCampaign, shard: int, batch: Sequence[RedeemRequest]) -> list[RedeemOutcome]:
+        """Redeem or reserve a batch of one shard, in order; the outcomes stand in the order of the requests."""
+        fields = [
+            field
+            for request in batch
+            for field in (
+                request.sequence,
+                request.merchant_id,
+                request.order_id,
+                -1 if request.order_amount is None else request.order_amount,
+                request.hold_ms,
+            )
+        ]
+        reply = await self._scripts.run("redeem", [campaign.state_keys[shard]], msgpack.packb(fields), MAX_ATTEMPTS)
+        if reply is None:
+            return [UnknownCode()] * len(batch)
+        return [
+            _redeem_outcome(CouponAddress(shard, request.sequence), result)
+            for request, result in zip(batch, reply, strict=True)
+        ]
+
+    async def settle(
+        self, campaign: KnownCampaign, verb: SettleVerb, address: RedemptionAddress, reason: str
+    ) -> SettleOutcome:
+        """`commit`, `release` or `rollback` one redemption."""
+        coupon = address.coupon
+        state_key = campaign.state_keys[coupon.shard]
+        reply = await self._scripts.run(verb, [state_key], coupon.sequence, address.attempt, reason)
+        match reply:
+            case [b"settled", *described]:
+                return Redeemed(_redemption(coupon, described))
+            case [b"replayed", *described]:
+                return RedemptionReplayed(_redemption(coupon, described))
+            case [b"wrong_status", status]:
+                return WrongRedemptionStatus(status.decode())
+            case _:
+                return UnknownCode()
+
+    async def deactivate(self, campaign: KnownCampaign, address: CouponAddress, reason: str) -> DeactivateOutcome:
+        """Deactivate one coupon, returning its money to the budget."""
+        reply = await self._scripts.run("deactivate", [campaign.state_keys[address.shard]], address.sequence, reason)
+        match reply:
+            case [b"deactivated", *described]:
+                return CouponDeactivated(_coupon(address, described))
+            case [b"already_redeemed"]:
+                return AlreadyRedeemed()
+            case [b"expired", at_ms]:
+                return Expired(at_ms)
+            case [b"reserved_elsewhere", retry_after_ms]:
+                return ReservedElsewhere(retry_after_ms)
+            case _:
+                return UnknownCode()
+
+    async def coupon(self, campaign: KnownCampaign, address: CouponAddress) -> Coupon | UnknownCode:
+        """The coupon as it stands now."""
+        match await self._scripts.run("read_coupon", [campaign.state_keys[address.shard]], address.sequence):
+            case [b"coupon", *described]:
+                return _coupon(address, described)
+            case _:
+                return UnknownCode()
+
+    async def user_coupons(self, campaign: KnownCampaign, user_id: str) -> list[Coupon]:
+        """The user's coupons of one campaign, the oldest first."""
+        shard, bucket = campaign.place(user_id)
+        reply = await self._scripts.run("read_user", [campaign.state_keys[shard]], bucket, user_id) or []
+        return [
+            _coupon(CouponAddress(shard, sequence), described[1:])
+            for sequence, described in zip(reply[::2], reply[1::2], strict=True)
+        ]
+
+
+def _issue_outcome(result: list[Any]) -> IssueOutcome:
+    match result:
+        case [b"replayed", sequence, issued_at_ms, starts_at_ms, expires_at_ms]:
+            return Replayed(sequence, issued_at_ms, starts_at_ms, expires_at_ms)
+        case [b"per_user_limit"]:
+            return PerUserLimit()
+        case [b"sold_out"]:
+            return SoldOut()
+        case [b"budget_exhausted"]:
+            return BudgetExhausted()
+        case [b"issuance_paused"]:
+            return IssuancePaused("operator", OPERATOR_PAUSE_RETRY_S)
+        case [b"campaign_not_running", status, starts_in_ms]:
+            return CampaignNotRunning(CampaignStatus(status.decode()), starts_in_ms if starts_in_ms >= 0 else None)
+        case _:
+            return _rate_limited(result)
+
+
+def _redeem_outcome(address: CouponAddress, result: list[Any]) -> RedeemOutcome:
+    match result:
+        case [b"redeemed", *described]:
+            return Redeemed(_redemption(address, described))
+        case [b"replayed", *described]:
+            return RedemptionReplayed(_redemption(address, described))
+        case [b"already_redeemed"]:
+            return AlreadyRedeemed()
+        case [b"reserved_elsewhere", retry_after_ms]:
+            return ReservedElsewhere(retry_after_ms)
+        case [b"not_yet_valid", starts_at_ms]:
+            return NotYetValid(starts_at_ms)
+        case [b"expired", at_ms]:
+            return Expired(at_ms)
+        case [b"deactivated"]:
+            return Deactivated()
+        case [b"order_too_small", min_order_amount]:
+            return OrderTooSmall(min_order_amount)
+        case [b"too_many_attempts"]:
+            return TooManyAttempts()
+        case [b"unknown_code"]:
+            return UnknownCode()
+        case _:
+            return _rate_limited(result)
+
+
+def _rate_limited(result: list[Any]) -> RateLimited:
+    word, bucket, burst, per_second_milli, retry_after_ms = result
+    assert word == b"rate_limited", word
+    return RateLimited(bucket.decode(), burst, per_second_milli, retry_after_ms)
+
+
+def _redemption(coupon: CouponAddress, described: list[Any]) -> Redemption:
+    attempt, status, at_ms, discount_amount, hold_until_ms, merchant_id, order_id = described
+    return Redemption(
+        coupon.shard,
+        coupon.sequence,
+        attempt,
+        merchant_id.decode(),
+        order_id.decode(),
+        RedemptionStatus(status.decode()),
+        discount_amount,
+        at_ms,
+        hold_until_ms or None,
+    )
+
+
+def _coupon(address: CouponAddress, described: list[Any]) -> Coupon:
+    status, user_id, issued_at_ms, starts_at_ms, expires_at_ms = described
+    return Coupon(
+        address.shard,
+        address.sequence,
+        user_id.decode(),
+        CouponStatus(status.decode()),
+        issued_at_ms,
+        starts_at_ms,
+        expires_at_ms,
+    )

@@ -1,0 +1,156 @@
+"""Why: work that outlives a request waits in a queue on disk, so that any worker can do it and none of it is lost.
+
+A job is enqueued by its name and carries names and numbers only, as JSON. Its id says what it does, so that the same
+work never waits twice. Every job is short: it works for a bounded time and leaves the rest to the next one. So a
+worker that has been silent for longer than a job may take is dead, and its job is put back.
+"""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from logging import NOTSET
+from typing import Final
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry as CommandRetry
+from rq import Callback, Queue, Retry
+from rq.exceptions import DuplicateJobError
+from rq.job import JobStatus
+from rq.registry import ScheduledJobRegistry
+from rq.scheduler import RQScheduler
+from rq.serializers import JSONSerializer
+
+from service.store.scripts import store_errors
+
+NAME: Final = "tidegate"
+WRITE_EXTENSION_THROUGH: Final = "worker.jobs.write_extension_through"
+TEND_CAMPAIGN: Final = "worker.jobs.tend_campaign"
+NOTE_FAILURE: Final = "worker.jobs.note_failure"
+
+CALL_TIMEOUT_S: Final = 2.0
+JOB_TIMEOUT_S: Final = 8
+CALLBACK_TIMEOUT_S: Final = 2
+SILENT_AFTER_S: Final = 12
+"""A worker that has not ended its job by then is dead: more than the job and its callback may take together."""
+RETRY_PAUSES_S: Final = (1, 5, 15)
+FAILED_FOR_S: Final = 120
+"""How long a job that failed for good is kept, and so keeps the same work from being enqueued afresh."""
+
+
+class QueueOnCluster(Exception):
+    """RQ's server is part of a Cluster, on which RQ cannot run."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """How many jobs there are in each state, and for how long the oldest has been waiting."""
+
+    name: str
+    queued: int
+    started: int
+    failed: int
+    scheduled: int
+    oldest_age_s: float
+
+
+class JobQueue:
+    """The queue, over connections of its own. Every method but `close` raises StoreError when it does not answer."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = Redis.from_url(
+            url,
+            retry=CommandRetry(NoBackoff(), 0),
+            socket_timeout=CALL_TIMEOUT_S,
+            socket_connect_timeout=CALL_TIMEOUT_S,
+        )
+        self.rq = Queue(NAME, connection=self._connection, serializer=JSONSerializer)
+        self._scheduled = ScheduledJobRegistry(queue=self.rq)
+        self._retries = RQScheduler(
+            [self.rq], connection=self._connection, serializer=JSONSerializer, logging_level=NOTSET
+        )
+        # Without RQ's lock, which would outlive a killed scheduler by a minute. Two schedulers may put a job back
+        # twice; then the second run finds nothing to do.
+        self._retries.prepare_registries([NAME])
+
+    async def write_extension_through(self, campaign_id: str, number: int) -> None:
+        """Have the extension, and the earlier ones before it, written into every coupon."""
+        await asyncio.to_thread(
+            self._enqueue,
+            f"extension-{campaign_id}-{number}",
+            WRITE_EXTENSION_THROUGH,
+            [campaign_id, number],
+            Callback(NOTE_FAILURE, timeout=CALLBACK_TIMEOUT_S),
+        )
+
+    async def tend_campaign(self, campaign_id: str) -> None:
+        """Have the campaign opened or closed on time and its expired coupons and lapsed reservations tidied."""
+        await asyncio.to_thread(self._enqueue, f"tend-{campaign_id}", TEND_CAMPAIGN, [campaign_id])
+
+    async def figures(self) -> QueueFigures:
+        """The queue as it stands now."""
+        return await asyncio.to_thread(self._figures)
+
+    def check(self) -> None:
+        """Ask the server whether it is there and can carry a queue. Raises QueueOnCluster too."""
+        with store_errors():
+            facts = self._connection.info("cluster")
+        if facts["cluster_enabled"]:
+            raise QueueOnCluster(
+                "the queue's server is part of a Cluster, on which RQ cannot run; "
+                "name a single server with TIDEGATE_QUEUE_URL"
+            )
+
+    def revive(self) -> None:
+        """Put back the jobs whose pause before a retry is over, and those whose worker has fallen silent.
+
+        What fails for good calls its callback here: in the main thread, with no event loop running.
+        """
+        with store_errors():
+            self._retries.enqueue_scheduled_jobs()
+            started = self.rq.started_job_registry
+            for job_id in started.get_expired_job_ids():
+                job = self.rq.fetch_job(job_id)
+                # RQ calls a job scheduled before it schedules it; whoever dies in between leaves it nowhere.
+                if job and job.get_status(refresh=False) is JobStatus.SCHEDULED and job not in self._scheduled:
+                    job.set_status(JobStatus.STARTED)
+            started.cleanup()
+            self.rq.failed_job_registry.cleanup()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+        self._retries.connection.close()
+
+    def _enqueue(self, job_id: str, name: str, arguments: list[str | int], on_failure: Callback | None = None) -> None:
+        with store_errors(), suppress(DuplicateJobError):
+            self.rq.enqueue(
+                name,
+                args=arguments,
+                job_id=job_id,
+                unique=True,
+                retry=Retry(max=len(RETRY_PAUSES_S), interval=RETRY_PAUSES_S),
+                job_timeout=JOB_TIMEOUT_S,
+                # A job that is done makes room for the next of the same id.
+                result_ttl=0,
+                failure_ttl=FAILED_FOR_S,
+                on_failure=on_failure,
+            )
+
+    def _figures(self) -> QueueFigures:
+        with store_errors():
+            return QueueFigures(
+                NAME,
+                queued=self.rq.count,
+                started=self.rq.started_job_registry.get_job_count(cleanup=False),
+                failed=self.rq.failed_job_registry.get_job_count(cleanup=False),
+                scheduled=self._scheduled.get_job_count(cleanup=False),
+                oldest_age_s=self._oldest_age_s(),
+            )
+
+    def _oldest_age_s(self) -> float:
+        for job in self.rq.get_jobs(offset=0, length=1):
+            if job.enqueued_at is not None:
+                return max(0.0, (datetime.now(UTC) - job.enqueued_at).total_seconds())
+        return 0.0

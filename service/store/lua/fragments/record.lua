@@ -1,0 +1,106 @@
+-- A coupon's packed record, big-endian: status, extensions applied, attempts, issued, starts and expires at (ms),
+-- user; and, once there was a redemption, its status, at, hold until, discount, merchant, order.
+-- 128 records share one hash, so that the hash stays a listpack.
+local BLOCK = 128
+local HEAD, TAIL = '>BBI2I6I6I6B', '>BI6I6I6'
+local ISSUED, RESERVED, REDEEMED, EXPIRED, DEACTIVATED = 1, 2, 3, 4, 5
+local STATUS_WORDS = { 'issued', 'reserved', 'redeemed', 'expired', 'deactivated' }
+local LEDGER = { 'outstanding', 'reserved', 'redeemed', 'expired', 'deactivated' }
+local HELD, COMMITTED, RELEASED, ROLLED_BACK = 1, 2, 3, 4
+local REDEMPTION_WORDS = { 'reserved', 'committed', 'released', 'rolled_back' }
+
+local function block_key(state_key, sequence)
+  return key_of(state_key, 'coupons:' .. integer(math.floor(sequence / BLOCK)))
+end
+
+local function new_record(applied, issued_at, starts_at, expires_at, user)
+  return struct.pack(HEAD, ISSUED, applied, 0, issued_at, starts_at, expires_at, #user) .. user
+end
+
+local function pack_record(record)
+  local head = struct.pack(HEAD, record.status, record.applied, record.attempts, record.issued_at,
+    record.starts_at, record.stored_expires_at, #record.user) .. record.user
+  local redemption = record.redemption
+  if not redemption then
+    return head
+  end
+  return head .. struct.pack(TAIL, redemption.status, redemption.at, redemption.hold_until, redemption.discount)
+    .. string.char(#redemption.merchant) .. redemption.merchant .. string.char(#redemption.order) .. redemption.order
+end
+
+local function unpack_record(packed)
+  local record = {}
+  local user_length, at
+  record.status, record.applied, record.attempts, record.issued_at, record.starts_at, record.expires_at, user_length, at
+    = struct.unpack(HEAD, packed)
+  record.user = string.sub(packed, at, at + user_length - 1)
+  at = at + user_length
+  if at <= #packed then
+    local redemption = {}
+    redemption.status, redemption.at, redemption.hold_until, redemption.discount, at = struct.unpack(TAIL, packed, at)
+    local length = string.byte(packed, at)
+    redemption.merchant = string.sub(packed, at + 1, at + length)
+    at = at + 1 + length
+    redemption.order = string.sub(packed, at + 1, at + string.byte(packed, at))
+    record.redemption = redemption
+  end
+  record.stored_status, record.stored_expires_at = record.status, record.expires_at
+  return record
+end
+
+-- Brings a record up to date in memory: a reservation past its time has lapsed, extensions lift the expiry, and a
+-- coupon past it is expired. Only a decision that stands writes it back; the expiry is left to apply_extension.lua,
+-- so that it can count what each extension changed.
+local function bring_up_to_date(record, state, now)
+  record.expires_at = extend_expiry(record.stored_expires_at, state.extensions, record.applied + 1, #state.extensions)
+  if record.status == RESERVED and record.redemption.hold_until <= now then
+    record.status = ISSUED
+    record.redemption.status = RELEASED
+  end
+  if record.status == ISSUED and record.expires_at <= now then
+    record.status = EXPIRED
+  end
+end
+
+-- The record of that sequence as it stands now, or nil.
+local function load_record(state_key, state, sequence, now)
+  local packed = redis.call('HGET', block_key(state_key, sequence), integer(sequence % BLOCK))
+  if not packed then
+    return nil
+  end
+  local record = unpack_record(packed)
+  bring_up_to_date(record, state, now)
+  return record
+end
+
+-- Writes the record back and moves it in the ledger from the status it was stored under to the one it has.
+local function save_record(state_key, state, sequence, record)
+  redis.call('HSET', block_key(state_key, sequence), integer(sequence % BLOCK), pack_record(record))
+  local from, to = record.stored_status, record.status
+  if from ~= to then
+    state[LEDGER[from]] = state[LEDGER[from]] - 1
+    state[LEDGER[to]] = state[LEDGER[to]] + 1
+    if to == EXPIRED or to == DEACTIVATED then
+      state.committed = state.committed - state.config.amount
+    end
+    record.stored_status = to
+  end
+  if from == RESERVED or to == RESERVED then
+    local holds = key_of(state_key, 'holds')
+    if to == RESERVED then
+      redis.call('ZADD', holds, integer(record.redemption.hold_until), integer(sequence))
+    else
+      redis.call('ZREM', holds, integer(sequence))
+    end
+  end
+end
+
+local function describe_redemption(word, record)
+  local redemption = record.redemption
+  return { word, record.attempts, REDEMPTION_WORDS[redemption.status], redemption.at, redemption.discount,
+    redemption.hold_until, redemption.merchant, redemption.order }
+end
+
+local function describe_coupon(word, record)
+  return { word, STATUS_WORDS[record.status], record.user, record.issued_at, record.starts_at, record.expires_at }
+end

@@ -1,0 +1,40 @@
+-- The sweep (expire.lua) has passed this coupon perhaps; it must look again once the coupon is due.
+local function wake_sweep(state_key, due)
+  local known = tonumber(redis.call('HGET', state_key, 'survivors_due') or 0)
+  if known == 0 or due < known then
+    redis.call('HSET', state_key, 'survivors_due', integer(due))
+  end
+end
+
+-- What commit, release and rollback share: one attempt on one coupon moves on to another status, once.
+-- `from` and `to` are {coupon status, redemption status}; asking again for what already holds replays it.
+local function settle(state_key, sequence, attempt, from, to, event_type, reason)
+  local state = load_state(state_key)
+  if not state then
+    return false
+  end
+  local now = now_ms()
+  local record = load_record(state_key, state, sequence, now)
+  if not record or record.attempts < attempt or attempt < 1 then
+    return { 'unknown_code' }
+  elseif record.attempts ~= attempt then
+    return { 'wrong_status', 'superseded' }
+  end
+  local redemption = record.redemption
+  if redemption.status == to[2] then
+    return describe_redemption('replayed', record)
+  elseif record.status ~= from[1] or redemption.status ~= from[2] then
+    return { 'wrong_status', REDEMPTION_WORDS[redemption.status] }
+  end
+  record.status = to[1]
+  redemption.status = to[2]
+  redemption.hold_until = 0
+  bring_up_to_date(record, state, now)
+  save_record(state_key, state, sequence, record)
+  save_counters(state_key, state)
+  if record.status == ISSUED then
+    wake_sweep(state_key, record.expires_at)
+  end
+  record_event(state_key, event_type, { sequence, attempt, reason })
+  return describe_redemption('settled', record)
+end

@@ -1,0 +1,42 @@
+-- One shard's state: its configuration, its ledger of coupons and money, its bucket and its extensions.
+-- Every key of a decision shares the state key's prefix and so its slot.
+local COUNTERS = { 'issued', 'outstanding', 'reserved', 'redeemed', 'expired', 'deactivated', 'committed' }
+
+local function integer(number)
+  return string.format('%.0f', number)
+end
+
+local function key_of(state_key, suffix)
+  return string.sub(state_key, 1, -6) .. suffix
+end
+
+-- Returns nil where the shard was never configured.
+local function load_state(state_key)
+  local values = redis.call('HMGET', state_key, 'config', 'tokens', 'tokens_at', 'extensions', unpack(COUNTERS))
+  if not values[1] then
+    return nil
+  end
+  local state = {
+    config = cmsgpack.unpack(values[1]),
+    tokens = tonumber(values[2]),
+    tokens_at = tonumber(values[3]),
+    extensions = values[4] and cmsgpack.unpack(values[4]) or {},
+  }
+  for i, name in ipairs(COUNTERS) do
+    state[name] = tonumber(values[4 + i])
+  end
+  return state
+end
+
+local function save_counters(state_key, state, ...)
+  local fields = { ... }
+  for _, name in ipairs(COUNTERS) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = integer(state[name])
+  end
+  redis.call('HSET', state_key, unpack(fields))
+end
+
+local function record_event(state_key, type, data)
+  redis.call('XADD', key_of(state_key, 'events'), '*', 'type', type, 'data', cmsgpack.pack(data))
+end

@@ -1,0 +1,156 @@
+-- Issues a batch of coupons of one shard: all that may be granted in the order of the batch, and nothing else.
+-- KEYS[1]  the shard's state
+-- ARGV[1]  MessagePack: user, bucket of users, user, bucket, …
+-- ARGV[2]  the idempotency keys' 8-byte digests, one after the other
+-- Returns  false for an unknown shard, else {now, starts_at, expires_at, results}; a result is the sequence of the
+--          coupon issued, or {word, …}: replayed (sequence, issued_at, starts_at, expires_at), issuance_paused,
+--          campaign_not_running (status, starts_in_ms or -1), per_user_limit, sold_out, budget_exhausted,
+--          rate_limited (bucket, burst, per_second_milli, retry_after_ms)
+local CLAIM_BYTES = 13
+local USER_BUCKET_BYTES = 12
+
+local state_key = KEYS[1]
+local state = load_state(state_key)
+if not state then
+  return false
+end
+local requests, digests = cmsgpack.unpack(ARGV[1]), ARGV[2]
+local config, now = state.config, now_ms()
+local made = #state.extensions
+local starts_at, expires_at = window_of(config.validity, now, state.extensions, made)
+local level = bucket_level(state.tokens, state.tokens_at, config.issue_rate, now)
+
+local function campaign_refusal()
+  local status = config.status
+  if status == 'paused' then
+    return { 'issuance_paused' }
+  elseif status ~= 'scheduled' and status ~= 'running' then
+    return { 'campaign_not_running', status, -1 }
+  elseif config.starts_at and now < config.starts_at then
+    return { 'campaign_not_running', 'scheduled', config.starts_at - now }
+  elseif (config.ends_at and now >= config.ends_at) or now >= expires_at then
+    return { 'campaign_not_running', 'ended', -1 }
+  end
+  return nil
+end
+
+local not_issuing = campaign_refusal()
+local per_user_limit, sold_out, budget_exhausted = { 'per_user_limit' }, { 'sold_out' }, { 'budget_exhausted' }
+
+-- What a user holds: an optional level of his own bucket, then a claim for each coupon: digest and sequence.
+-- Claims are 13 bytes and a level 12, so the length tells whether there is one.
+local holdings = {}
+
+local function holding_of(user, bucket)
+  local holding = holdings[user]
+  if not holding then
+    local packed = redis.call('HGET', key_of(state_key, 'users:' .. bucket), user) or ''
+    holding = { bucket = bucket, claims = packed }
+    if #packed % CLAIM_BYTES == USER_BUCKET_BYTES then
+      holding.tokens, holding.tokens_at = struct.unpack('>I6I6', packed)
+      holding.claims = string.sub(packed, USER_BUCKET_BYTES + 1)
+    end
+    if config.user_rate then
+      holding.level = bucket_level(holding.tokens, holding.tokens_at, config.user_rate, now)
+    end
+    holdings[user] = holding
+  end
+  return holding
+end
+
+local function claimed_sequence(claims, digest)
+  local from = 1
+  while true do
+    local at = string.find(claims, digest, from, true)
+    if not at then
+      return nil
+    elseif at % CLAIM_BYTES == 1 then
+      return struct.unpack('>I5', claims, at + 8)
+    end
+    from = at + 1
+  end
+end
+
+-- The first answer again: its times follow from the record's issue, whatever has become of the coupon since.
+local function replayed(sequence)
+  local issued_at = now
+  if sequence < state.issued_before then
+    local packed = redis.call('HGET', block_key(state_key, sequence), integer(sequence % BLOCK))
+    issued_at = unpack_record(packed).issued_at
+  end
+  local first_starts_at, first_expires_at = window_of(config.validity, issued_at, state.extensions,
+    extensions_before(state.extensions, sequence))
+  return { 'replayed', sequence, issued_at, first_starts_at, first_expires_at }
+end
+
+local function refusal(holding)
+  if not_issuing then
+    return not_issuing
+  elseif #holding.claims >= config.max_coupons_per_user * CLAIM_BYTES then
+    return per_user_limit
+  elseif state.issued >= config.max_coupons then
+    return sold_out
+  elseif config.budget and state.committed + config.amount > config.budget then
+    return budget_exhausted
+  elseif holding.level and holding.level < TOKEN then
+    return rate_limited('user', holding.level, config.user_rate)
+  elseif level < TOKEN then
+    return rate_limited('campaign', level, config.issue_rate)
+  end
+  return nil
+end
+
+state.issued_before = state.issued
+local results, granted_users = {}, {}
+for i = 1, #requests / 2 do
+  local user, bucket = requests[2 * i - 1], requests[2 * i]
+  local digest = string.sub(digests, 8 * i - 7, 8 * i)
+  local holding = holding_of(user, bucket)
+  local sequence = claimed_sequence(holding.claims, digest)
+  local refused = not sequence and refusal(holding)
+  if sequence then
+    results[i] = replayed(sequence)
+  elseif refused then
+    results[i] = refused
+  else
+    sequence = state.issued
+    holding.claims = holding.claims .. digest .. struct.pack('>I5', sequence)
+    holding.charged = true
+    if holding.level then
+      holding.level = holding.level - TOKEN
+    end
+    level = level - TOKEN
+    state.issued = sequence + 1
+    state.outstanding = state.outstanding + 1
+    state.committed = state.committed + config.amount
+    granted_users[#granted_users + 1] = user
+    results[i] = sequence
+  end
+end
+
+if #granted_users > 0 then
+  for user, holding in pairs(holdings) do
+    if holding.charged then
+      local packed = holding.claims
+      if holding.level then
+        packed = struct.pack('>I6I6', holding.level, math.max(now, holding.tokens_at or 0)) .. packed
+      end
+      redis.call('HSET', key_of(state_key, 'users:' .. holding.bucket), user, packed)
+    end
+  end
+  local sequence, granted = state.issued_before, 1
+  while granted <= #granted_users do
+    local fields = {}
+    local key = block_key(state_key, sequence)
+    repeat
+      fields[#fields + 1] = integer(sequence % BLOCK)
+      fields[#fields + 1] = new_record(made, now, starts_at, expires_at, granted_users[granted])
+      sequence, granted = sequence + 1, granted + 1
+    until granted > #granted_users or sequence % BLOCK == 0
+    redis.call('HSET', key, unpack(fields))
+  end
+  save_counters(state_key, state,
+    'tokens', integer(level), 'tokens_at', integer(math.max(now, state.tokens_at or 0)))
+  record_event(state_key, 'coupon.issued', { first = state.issued_before, count = #granted_users })
+end
+return { now, starts_at, expires_at, results }

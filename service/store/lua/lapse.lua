@@ -1,0 +1,21 @@
+-- Frees the reservations whose time is over, a bounded number a call.
+-- KEYS[1]  the shard's state
+-- ARGV     the most reservations to free
+-- Returns  false for an unknown shard, else how many were freed
+local state = load_state(KEYS[1])
+if not state then
+  return false
+end
+local now = now_ms()
+local due = redis.call('ZRANGEBYSCORE', key_of(KEYS[1], 'holds'), '-inf', integer(now), 'LIMIT', 0, tonumber(ARGV[1]))
+local freed = {}
+for i, member in ipairs(due) do
+  local sequence = tonumber(member)
+  save_record(KEYS[1], state, sequence, load_record(KEYS[1], state, sequence, now))
+  freed[i] = sequence
+end
+if #freed > 0 then
+  save_counters(KEYS[1], state)
+  record_event(KEYS[1], 'coupon.lapsed', freed)
+end
+return #freed

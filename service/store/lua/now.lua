@@ -1,0 +1,3 @@
+-- What time it is for the store.
+-- Returns  milliseconds since the epoch
+return now_ms()

@@ -1,0 +1,10 @@
+-- One coupon as it stands now.
+-- KEYS[1]  the shard's state
+-- ARGV     sequence
+-- Returns  false for an unknown shard, else {coupon, status, user, issued_at, starts_at, expires_at} or {unknown_code}
+local state = load_state(KEYS[1])
+if not state then
+  return false
+end
+local record = load_record(KEYS[1], state, tonumber(ARGV[1]), now_ms())
+return record and describe_coupon('coupon', record) or { 'unknown_code' }

@@ -1,0 +1,114 @@
+-- Redeems or reserves a batch of coupons of one shard.
+-- KEYS[1]  the shard's state
+-- ARGV[1]  MessagePack: for each request sequence, merchant, order, order amount or -1, milliseconds to hold or 0
+-- ARGV[2]  how often one coupon may be tried
+-- Returns  false for an unknown shard, else a result for each request: {redeemed or replayed, attempt, status, at,
+--          discount, hold_until, merchant, order}, or {word, …}: unknown_code, already_redeemed, deactivated,
+--          expired (at), reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at),
+--          order_too_small (min_order_amount), too_many_attempts, rate_limited (as issue.lua)
+local MERCHANT_BUCKET = '>I6I6'
+
+local state_key = KEYS[1]
+local state = load_state(state_key)
+if not state then
+  return false
+end
+local requests, max_attempts = cmsgpack.unpack(ARGV[1]), tonumber(ARGV[2])
+local config, now = state.config, now_ms()
+local merchants_key = key_of(state_key, 'merchants')
+
+local merchants = {}
+
+local function bucket_of(merchant)
+  local bucket = merchants[merchant]
+  if not bucket then
+    bucket = { at = 0 }
+    local packed = redis.call('HGET', merchants_key, merchant)
+    if packed then
+      bucket.tokens, bucket.at = struct.unpack(MERCHANT_BUCKET, packed)
+    end
+    bucket.level = bucket_level(bucket.tokens, bucket.at, config.merchant_rate, now)
+    merchants[merchant] = bucket
+  end
+  return bucket
+end
+
+local function refusal(record, merchant, order_amount)
+  if record.status == REDEEMED then
+    return { 'already_redeemed' }
+  elseif record.status == DEACTIVATED then
+    return { 'deactivated' }
+  elseif record.status == EXPIRED then
+    return { 'expired', record.expires_at }
+  elseif record.status == RESERVED then
+    return { 'reserved_elsewhere', record.redemption.hold_until - now }
+  elseif now < record.starts_at then
+    return { 'not_yet_valid', record.starts_at }
+  elseif order_amount >= 0 and order_amount < config.min_order_amount then
+    return { 'order_too_small', config.min_order_amount }
+  elseif record.attempts >= max_attempts then
+    return { 'too_many_attempts' }
+  elseif config.merchant_rate and bucket_of(merchant).level < TOKEN then
+    return rate_limited('merchant', bucket_of(merchant).level, config.merchant_rate)
+  end
+  return nil
+end
+
+local records, changed, event = {}, {}, {}
+
+local function decide(sequence, merchant, order, order_amount, hold_ms)
+  local record = records[sequence] or load_record(state_key, state, sequence, now)
+  if not record then
+    return { 'unknown_code' }
+  end
+  records[sequence] = record
+  local redemption = record.redemption
+  if redemption and redemption.merchant == merchant and redemption.order == order
+    and (record.status == RESERVED or record.status == REDEEMED) then
+    return describe_redemption('replayed', record)
+  end
+  local refused = refusal(record, merchant, order_amount)
+  if refused then
+    return refused
+  end
+  record.status = hold_ms > 0 and RESERVED or REDEEMED
+  record.attempts = record.attempts + 1
+  record.redemption = {
+    status = hold_ms > 0 and HELD or COMMITTED,
+    at = now,
+    hold_until = hold_ms > 0 and now + hold_ms or 0,
+    discount = order_amount >= 0 and math.min(config.amount, order_amount) or config.amount,
+    merchant = merchant,
+    order = order,
+  }
+  if config.merchant_rate then
+    local bucket = bucket_of(merchant)
+    bucket.level = bucket.level - TOKEN
+    bucket.charged = true
+  end
+  changed[#changed + 1] = sequence
+  event[#event + 1] = { sequence, record.attempts, REDEMPTION_WORDS[record.redemption.status], merchant, order,
+    record.redemption.discount }
+  return describe_redemption('redeemed', record)
+end
+
+local results = {}
+for i = 1, #requests / 5 do
+  local at = 5 * i
+  results[i] = decide(requests[at - 4], requests[at - 3], requests[at - 2], requests[at - 1], requests[at])
+end
+
+if #changed > 0 then
+  for _, sequence in ipairs(changed) do
+    save_record(state_key, state, sequence, records[sequence])
+  end
+  for merchant, bucket in pairs(merchants) do
+    if bucket.charged then
+      redis.call('HSET', merchants_key, merchant,
+        struct.pack(MERCHANT_BUCKET, bucket.level, math.max(now, bucket.at)))
+    end
+  end
+  save_counters(state_key, state)
+  record_event(state_key, 'coupon.redeemed', event)
+end
+return results

@@ -1,0 +1,83 @@
+"""The Lua scripts, addressed by their content, so that two versions of Tidegate can run side by side on one store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha1
+from pathlib import Path
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+LUA: Final = Path(__file__).parent / "lua"
+FRAGMENTS: Final = ("state", "bucket", "validity", "record", "settle")
+STORE_CLOCK: Final = (LUA / "fragments" / "clock.lua").read_text()
+
+
+class StoreError(Exception):
+    """The store did not do what it was asked, or did and could not say so."""
+
+
+class StoreUnreachable(StoreError):
+    """There is no connection to the store."""
+
+
+class StoreTimeout(StoreError):
+    """The store gave no answer in time; whether the script ran is unknown."""
+
+
+class StoreRefused(StoreError):
+    """The store answered with an error of its own: out of memory, read-only, disk full."""
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turns the client library's errors into StoreUnreachable, StoreTimeout and StoreRefused."""
+    try:
+        yield
+    except RedisTimeoutError as error:
+        raise StoreTimeout(str(error)) from error
+    except (RedisConnectionError, OSError) as error:
+        raise StoreUnreachable(str(error)) from error
+    except RedisError as error:
+        raise StoreRefused(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's text and its SHA-1, by which the store knows it."""
+
+    source: str
+    sha: str
+
+
+class Scripts:
+    """Runs scripts on a store. `clock` is the fragment that defines `now_ms`; tests pass one they can turn."""
+
+    def __init__(self, client: Redis, clock: str = STORE_CLOCK) -> None:
+        self._client = client
+        self._clock = clock
+
+    async def run(self, name: str, keys: list[str], *args: str | bytes | int) -> Any:
+        """Run a script once and return its reply. Never repeats a script that may have run.
+
+        Raises StoreUnreachable, StoreTimeout or StoreRefused.
+        """
+        script = load(name, self._clock)
+        with store_errors():
+            try:
+                return await self._client.evalsha(script.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                return await self._client.eval(script.source, len(keys), *keys, *args)
+
+
+@cache
+def load(name: str, clock: str) -> Script:
+    """The script of that name behind the shared fragments."""
+    fragments = [(LUA / "fragments" / f"{fragment}.lua").read_text() for fragment in FRAGMENTS]
+    source = "\n".join([clock, *fragments, (LUA / f"{name}.lua").read_text()])
+    return Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
