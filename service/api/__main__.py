@@ -1,6 +1,7 @@
 """`python -m service.api`: one machine's API processes, under uvicorn."""
 
 import asyncio
+import gc
 import os
 import shutil
 import sys
@@ -11,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service.api.app import create_app
+from service.api.corked import CorkedProtocol
 from service.logs import configure_logs
 from service.settings import Settings, SettingsError, read_settings
 from service.store.client import SchemaTooNew, check_schema, connect
@@ -31,7 +33,11 @@ def settings() -> Settings:
 def application() -> ASGIApp:
     """What uvicorn calls in each of its processes."""
     configure_logs(settings().log_level)
-    return create_app(settings())
+    app = create_app(settings())
+    # What lives as long as the process need not be looked at by every collection.
+    gc.collect()
+    gc.freeze()
+    return app
 
 
 async def _check_store() -> None:
@@ -64,7 +70,7 @@ def main() -> int:
             port=settings().port,
             workers=workers,
             loop="uvloop",
-            http="httptools",
+            http=CorkedProtocol,
             ws="none",
             backlog=BACKLOG,
             access_log=False,

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from service import __version__
 from service.api import campaigns, coupons, extensions, operations
 from service.api.door import AnswerResponse, Door
-from service.api.exchange import Exchange
+from service.api.exchange import Exchange, body_too_large
 from service.api.fast_lane import FastLane
 from service.api.parts import Parts
 from service.api.problems import Refused, invalid, not_found, not_served, problem
@@ -48,6 +48,7 @@ def fastapi_lane(parts: Parts) -> ASGIApp:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        redirect_slashes=False,
         responses={"default": {"model": Problem, "description": "A problem (RFC 9457)"}},
         redoc_url=None,
     )
@@ -76,11 +77,17 @@ async def _invalid(_request: Request, error: Any) -> AnswerResponse:
 
 async def _http_error(_request: Request, error: Any) -> AnswerResponse:
     headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
-    if error.status_code == 405:
-        return AnswerResponse(problem("method_not_allowed", "See /docs for what can be done here.", headers))
-    if error.status_code == 404:
-        return AnswerResponse(not_found())
-    return AnswerResponse(problem("internal_error", str(error.detail), headers))
+    match error.status_code:
+        case 400:
+            return AnswerResponse(invalid([{"loc": ["body"], "msg": "cannot be read as JSON"}]))
+        case 404:
+            return AnswerResponse(not_found())
+        case 405:
+            return AnswerResponse(problem("method_not_allowed", "See /docs for what can be done here.", headers))
+        case 413:
+            return AnswerResponse(body_too_large())
+        case _:
+            return AnswerResponse(problem("internal_error", str(error.detail), headers))
 
 
 async def _internal_error(_request: Request, _error: Any) -> AnswerResponse:

@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.metrics import Metrics
@@ -24,8 +25,11 @@ class ClientGone(Exception):
     """The client went away before its request was whole: there is nobody to answer."""
 
 
-class BodyTooLarge(Exception):
-    """The body is longer than MAX_BODY_BYTES."""
+class BodyTooLarge(HTTPException):
+    """The body is longer than MAX_BODY_BYTES. An HTTPException, because FastAPI lets no other through."""
+
+    def __init__(self) -> None:
+        super().__init__(413)
 
 
 def request_id_of(scope: Scope) -> bytes:
@@ -36,11 +40,8 @@ def request_id_of(scope: Scope) -> bytes:
     return b"%s-%x" % (_PROCESS.encode(), next(_numbers))
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes:
+async def read_body(receive: Receive) -> bytes:
     """The whole body. Raises BodyTooLarge as soon as that is known, ClientGone when the rest will never come."""
-    for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > MAX_BODY_BYTES:
-            raise BodyTooLarge
     message = await receive()
     body: bytes = message.get("body", b"")
     while message["type"] == "http.request" and message.get("more_body", False) and len(body) <= MAX_BODY_BYTES:
@@ -81,7 +82,6 @@ class Exchange:
             await self._app(scope, receive, send)
             return
         request_id = request_id_of(scope)
-        structlog.contextvars.bind_contextvars(request_id=request_id.decode())
         began = time.perf_counter()
         status = 500
 
@@ -92,26 +92,24 @@ class Exchange:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
-        try:
-            body = await read_body(scope, receive)
-            scope = _as_json(scope)
-            await self._app(scope, _once(body, receive), send_with_id)
-        except BodyTooLarge:
-            await send_answer(send_with_id, body_too_large(), request_id)
-        except ClientGone:
-            return
-        finally:
-            structlog.contextvars.clear_contextvars()
-        seconds = time.perf_counter() - began
-        self._metrics.observe_request("other", status, seconds)
-        log.info(
-            "request",
-            request_id=request_id.decode(),
-            method=scope["method"],
-            route=getattr(scope.get("route"), "path", None),
-            status=status,
-            duration_ms=round(seconds * 1000, 3),
-        )
+        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
+            try:
+                scope = _as_json(scope)
+                await self._app(scope, await _read_ahead(receive), send_with_id)
+            except ClientGone:
+                return
+            except Exception:
+                # Starlette has answered already, and further out the error would be logged without the request's id.
+                log.exception("request failed", call="other")
+            seconds = time.perf_counter() - began
+            self._metrics.observe_request("other", status, seconds)
+            log.info(
+                "request",
+                method=scope["method"],
+                route=getattr(scope.get("route"), "path", None),
+                status=status,
+                duration_ms=round(seconds * 1000, 3),
+            )
 
 
 def _as_json(scope: Scope) -> Scope:
@@ -119,10 +117,21 @@ def _as_json(scope: Scope) -> Scope:
     return {**scope, "headers": [*headers, (b"content-type", b"application/json")]}
 
 
-def _once(body: bytes, receive: Receive) -> Receive:
-    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+async def _read_ahead(receive: Receive) -> Receive:
+    """Gives the app the whole body at once, or BodyTooLarge, if it asks for the body at all. Raises ClientGone."""
+    try:
+        first: list[Message] = [{"type": "http.request", "body": await read_body(receive), "more_body": False}]
+    except BodyTooLarge as error:
+        return _refusing(error)
 
     async def receive_again() -> Message:
         return first.pop() if first else await receive()
 
     return receive_again
+
+
+def _refusing(error: BodyTooLarge) -> Receive:
+    async def refuse() -> Message:
+        raise error
+
+    return refuse

@@ -69,11 +69,11 @@ class FastLane:
         refused = hot_calls.refused_unread(self._parts, campaign_id)
         if refused is not None:
             return refused
-        body = await read_body(scope, receive)
+        body = await read_body(receive)
         return await hot_calls.issue(self._parts, campaign_id, scope["headers"], body)
 
-    async def _redeem(self, code: str, scope: Scope, receive: Receive) -> Answer:
-        return await hot_calls.redeem(self._parts, code, await read_body(scope, receive))
+    async def _redeem(self, code: str, _scope: Scope, receive: Receive) -> Answer:
+        return await hot_calls.redeem(self._parts, code, await read_body(receive))
 
 
 def _between(prefix: str, path: str, suffix: str) -> str | None:

@@ -49,7 +49,7 @@ SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 # Nobody asks when a series began, and it doubles the exposition.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types here
 
 
 def outcome_label(outcome: IssueOutcome | RedeemOutcome) -> str:
@@ -222,10 +222,14 @@ class Metrics:
             self._campaigns.add(campaign_id)
         return campaign_id
 
-    def exposition(self) -> bytes:
-        """What was counted, in Prometheus' text format; with several API processes, by all of them."""
+    def flush(self) -> None:
+        """Put what was tallied where a scrape finds it, in this process or another."""
         for tally in self._requests.values():
             tally.flush()
+
+    def exposition(self) -> bytes:
+        """What was counted, in Prometheus' text format; with several API processes, by all of them."""
+        self.flush()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self.registry)
         everyone = CollectorRegistry()

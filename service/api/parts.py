@@ -3,9 +3,11 @@
 import asyncio
 import os
 import secrets
+import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from typing import Final
 
 import structlog
 
@@ -26,6 +28,10 @@ from service.store.jobs import JobQueue
 from service.store.scripts import STORE_CLOCK, Scripts
 
 log = structlog.get_logger()
+
+STOP_TIMEOUT_S: Final = 2.0
+FLUSH_INTERVAL_S: Final = 1.0
+"""How far a scrape that another process answers may lag behind this one's tallies."""
 
 
 class Parts:
@@ -81,18 +87,32 @@ class Parts:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep the breaker at work, and close all connections at the end."""
+        """Keep the breaker and the metrics at work, and close all connections at the end."""
         await self.breaker.tick()
-        breaker = asyncio.create_task(self.breaker.run())
+        tasks = [asyncio.create_task(self.breaker.run()), asyncio.create_task(self._keep_flushing())]
+        for task in tasks:
+            task.add_done_callback(_stop_if_broken)
         try:
             yield
         finally:
-            breaker.cancel()
-            with suppress(asyncio.CancelledError):
-                await breaker
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
             for client in self._clients:
                 await client.aclose()
             self.jobs.close()
+
+    async def _keep_flushing(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_INTERVAL_S)
+            self.metrics.flush()
+
+
+def _stop_if_broken(task: asyncio.Task[None]) -> None:
+    """A process whose breaker has died must not go on serving by what it last knew: whoever supervises restarts it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("the process cannot go on", exc_info=error)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _log_transition(old: BreakerRecord, new: BreakerRecord, sample: Sample) -> None:

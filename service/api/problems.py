@@ -39,6 +39,10 @@ PUBLIC_MESSAGE: Final = (
 )
 RETRY_SPREAD_S: Final = 3
 """Callers who are told to come back after an overload are spread over this many seconds."""
+PAUSE_SPREAD_S: Final = 30
+"""Callers whom an operator's pause sends away are spread over this many; the breaker tells each his own place."""
+MOST_ERRORS: Final = 20
+LONGEST_FIELD: Final = 100
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -112,7 +116,7 @@ def problem(reason: str, detail: str, headers: Headers = (), **members: Any) -> 
 
 def json_answer(status: int, body: object, headers: Headers = (), media_type: bytes = b"application/json") -> Answer:
     """An answer that is compact JSON."""
-    encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    encoded = json.dumps(body, separators=(",", ":")).encode()
     return Answer(status, (*entity_headers(encoded, media_type), *headers), encoded)
 
 
@@ -128,22 +132,17 @@ def not_found() -> Answer:
 
 def invalid(errors: Sequence[Any]) -> Answer:
     """A malformed request, from pydantic's errors: which field and why, without repeating what was sent."""
-    fields = [
-        {
-            "field": ".".join(str(part) for part in error["loc"] if part != "body") or "body",
-            "message": _message(error),
-        }
-        for error in errors
-    ]
+    fields = [_invalid_field(error) for error in errors[:MOST_ERRORS]]
     first = fields[0]
     return problem("invalid_request", f"{first['field']}: {first['message']}", errors=fields)
 
 
-def _message(error: Any) -> str:
-    if error.get("type") == "extra_forbidden":
-        return "unknown field"
-    message: str = error["msg"]
-    return message.removeprefix("Value error, ")
+def _invalid_field(error: Any) -> dict[str, str]:
+    if error.get("type") == "json_invalid":
+        return {"field": "body", "message": f"not JSON: {error['ctx']['error']}"}
+    field = ".".join(str(part) for part in error["loc"] if part != "body")[:LONGEST_FIELD] or "body"
+    message: str = "unknown field" if error.get("type") == "extra_forbidden" else error["msg"]
+    return {"field": field, "message": message.removeprefix("Value error, ")}
 
 
 def retry_after(seconds: float, spread_s: int = 0) -> Headers:
@@ -166,7 +165,7 @@ def issue_refusal(outcome: Refusal | NotServed) -> Answer:
             wait = () if starts_in_ms is None else retry_after(starts_in_ms / 1000)
             return problem("campaign_not_running", f"The campaign is {status}.", wait, campaign_status=status)
         case IssuancePaused():
-            wait = retry_after(outcome.retry_after_s)
+            wait = retry_after(outcome.retry_after_s, PAUSE_SPREAD_S if outcome.by == "operator" else 0)
             return problem("issuance_paused", PUBLIC_MESSAGE, wait, paused_by=outcome.by)
         case UnknownCampaign():
             return not_found()

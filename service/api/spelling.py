@@ -20,6 +20,15 @@ def moment_text(instant_ms: int, timezone: str) -> str:
     return moment.astimezone(ZoneInfo(timezone)).isoformat(timespec="milliseconds")
 
 
+@lru_cache(maxsize=4096)
+def _times_json(issued_at_ms: int, starts_at_ms: int, expires_at_ms: int, timezone: str) -> str:
+    """A coupon's times. All coupons of a batch share them."""
+    return (
+        f'"issued_at":"{moment_text(issued_at_ms, timezone)}","starts_at":"{moment_text(starts_at_ms, timezone)}",'
+        f'"expires_at":"{moment_text(expires_at_ms, timezone)}"'
+    )
+
+
 class CampaignSpelling:
     """Writes the coupons and redemptions of one campaign."""
 
@@ -55,9 +64,7 @@ class CampaignSpelling:
         return (
             f'{{"code":"{self._codes.code(shard, sequence)}","campaign_id":"{self._campaign_id}",'
             f'"user_id":"{user_id}","status":"{status}","benefit":{self._benefit},'
-            f'"issued_at":"{moment_text(issued_at_ms, self._timezone)}",'
-            f'"starts_at":"{moment_text(starts_at_ms, self._timezone)}",'
-            f'"expires_at":"{moment_text(expires_at_ms, self._timezone)}"}}'
+            f"{_times_json(issued_at_ms, starts_at_ms, expires_at_ms, self._timezone)}}}"
         ).encode()
 
     def redemption(self, redemption: Redemption) -> bytes:

@@ -11,8 +11,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     Strict,
     StringConstraints,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -48,7 +50,17 @@ def _rfc_3339(value: object) -> object:
     raise ValueError("must be RFC 3339 text with an offset, such as 2026-02-28T23:59:59+08:00")
 
 
-Moment = Annotated[AwareDatetime, Strict(False), BeforeValidator(_rfc_3339)]
+def _to_the_millisecond(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
+
+
+Moment = Annotated[
+    AwareDatetime,
+    Strict(False),
+    BeforeValidator(_rfc_3339),
+    PlainSerializer(_to_the_millisecond, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 CampaignId = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"), Field(examples=["spring-festival"])
 ]

@@ -12,6 +12,9 @@ from typing import Final
 
 SHARD_BITS: Final = 6
 SEQUENCE_BITS: Final = 34
+ATTEMPT_BITS: Final = 16
+CODE_LENGTH: Final = 16
+REDEMPTION_LENGTH: Final = 24
 MAX_CODE_LENGTH: Final = 64
 """The longest text that is looked at as a code at all; a written one has at most 28 characters."""
 
@@ -38,44 +41,33 @@ class RedemptionAddress:
 
 
 class Seal:
-    """Seals fixed-size payloads under one key; `person` keeps the uses of a key apart."""
+    """Seals payloads of a fixed number of bytes under one key; `person` keeps the uses of a key apart."""
 
     def __init__(self, key: bytes, person: bytes, payload_bytes: int, mac_bytes: int) -> None:
-        self._key = key
-        self._mac_person = person + b"-m"
-        self._mask_person = person + b"-k"
+        # Copying a keyed hash is cheaper than keying one; every coupon issued needs both.
+        self._mac = blake2s(key=key, digest_size=mac_bytes, person=person + b"-m")
+        self._mask = blake2s(key=key, digest_size=payload_bytes, person=person + b"-k")
         self._payload_bytes = payload_bytes
-        self._mac_bytes = mac_bytes
-        self.length = (payload_bytes + mac_bytes) * 8 // 5
+        self._payload_bits = 8 * payload_bytes
 
-    def close(self, payload: int) -> str:
-        """The payload as Crockford base32, `length` characters."""
-        raw = payload.to_bytes(self._payload_bytes)
-        mac = self._mac(raw)
-        word = (int.from_bytes(mac) << 8 * self._payload_bytes) | (payload ^ self._mask(mac))
-        return "".join([_PAIRS[word >> shift & 1023] for shift in range(self.length * 5 - 10, -1, -10)])
+    def close(self, payload: int) -> tuple[int, int]:
+        """The MAC and the masked payload."""
+        mac = self._mac.copy()
+        mac.update(payload.to_bytes(self._payload_bytes))
+        digest = mac.digest()
+        mask = self._mask.copy()
+        mask.update(digest)
+        return int.from_bytes(digest), payload ^ int.from_bytes(mask.digest())
 
-    def open(self, text: str) -> int | None:
-        """The payload, or None for text that this key did not seal."""
-        if len(text) != self.length:
-            return None
-        word = 0
-        for position in range(0, self.length, 2):
-            value = _VALUES.get(text[position : position + 2])
-            if value is None:
-                return None
-            word = word << 10 | value
-        mac = (word >> 8 * self._payload_bytes).to_bytes(self._mac_bytes)
-        payload = (word & ((1 << 8 * self._payload_bytes) - 1)) ^ self._mask(mac)
-        expected = self._mac(payload.to_bytes(self._payload_bytes))
-        return payload if hmac.compare_digest(mac, expected) else None
-
-    def _mac(self, raw: bytes) -> bytes:
-        return blake2s(raw, digest_size=self._mac_bytes, key=self._key, person=self._mac_person).digest()
-
-    def _mask(self, mac: bytes) -> int:
-        keystream = blake2s(mac, digest_size=self._payload_bytes, key=self._key, person=self._mask_person)
-        return int.from_bytes(keystream.digest())
+    def open(self, word: int) -> int | None:
+        """The payload of a MAC and a masked payload in one word, or None for a word that this key did not seal."""
+        digest = (word >> self._payload_bits).to_bytes(self._mac.digest_size)
+        mask = self._mask.copy()
+        mask.update(digest)
+        payload = (word & ((1 << self._payload_bits) - 1)) ^ int.from_bytes(mask.digest())
+        mac = self._mac.copy()
+        mac.update(payload.to_bytes(self._payload_bytes))
+        return payload if hmac.compare_digest(digest, mac.digest()) else None
 
 
 class CodeBook:
@@ -89,23 +81,48 @@ class CodeBook:
 
     def code(self, shard: int, sequence: int) -> str:
         """The coupon's code: the campaign's prefix and four groups of four."""
-        sealed = self._coupons.close(shard << SEQUENCE_BITS | sequence)
-        return f"{self._prefix}-{sealed[:4]}-{sealed[4:8]}-{sealed[8:12]}-{sealed[12:]}"
+        mac, masked = self._coupons.close(shard << SEQUENCE_BITS | sequence)
+        return (
+            f"{self._prefix}"
+            f"-{_PAIRS[mac >> 30]}{_PAIRS[mac >> 20 & 1023]}-{_PAIRS[mac >> 10 & 1023]}{_PAIRS[mac & 1023]}"
+            f"-{_PAIRS[masked >> 30]}{_PAIRS[masked >> 20 & 1023]}-{_PAIRS[masked >> 10 & 1023]}{_PAIRS[masked & 1023]}"
+        )
 
     def read_code(self, body: str) -> CouponAddress | None:
         """Where the coupon of a code lies; `body` is the second half of `split_code`. None for a forged code."""
-        payload = self._coupons.open(body)
+        word = _read(body, CODE_LENGTH)
+        payload = None if word is None else self._coupons.open(word)
         return None if payload is None else _coupon_address(payload)
 
     def redemption_id(self, address: RedemptionAddress) -> str:
         """The redemption's id: it names its campaign by prefix and tells nothing about the coupon's code."""
         coupon = address.coupon.shard << SEQUENCE_BITS | address.coupon.sequence
-        return f"rd-{self._prefix}-{self._redemptions.close(coupon << 16 | address.attempt)}"
+        mac, masked = self._redemptions.close(coupon << ATTEMPT_BITS | address.attempt)
+        return f"rd-{self._prefix}-{_written(mac << 56 | masked, REDEMPTION_LENGTH)}"
 
     def read_redemption_id(self, body: str) -> RedemptionAddress | None:
         """Where a redemption lies, or None for an id that was never given out."""
-        payload = self._redemptions.open(body)
-        return None if payload is None else RedemptionAddress(_coupon_address(payload >> 16), payload & 0xFFFF)
+        word = _read(body, REDEMPTION_LENGTH)
+        payload = None if word is None else self._redemptions.open(word)
+        if payload is None:
+            return None
+        return RedemptionAddress(_coupon_address(payload >> ATTEMPT_BITS), payload & ((1 << ATTEMPT_BITS) - 1))
+
+
+def _written(word: int, length: int) -> str:
+    return "".join([_PAIRS[word >> shift & 1023] for shift in range(length * 5 - 10, -1, -10)])
+
+
+def _read(text: str, length: int) -> int | None:
+    if len(text) != length:
+        return None
+    word = 0
+    for position in range(0, length, 2):
+        value = _VALUES.get(text[position : position + 2])
+        if value is None:
+            return None
+        word = word << 10 | value
+    return word
 
 
 def _coupon_address(payload: int) -> CouponAddress:
@@ -117,7 +134,7 @@ def split_code(text: str) -> tuple[str, str] | None:
     if len(text) > MAX_CODE_LENGTH or not text.isascii():
         return None
     compact = text.upper().translate(str.maketrans("", "", "- "))
-    return (compact[:-16], compact[-16:].translate(_READ)) if 18 <= len(compact) <= 24 else None
+    return (compact[:-CODE_LENGTH], compact[-CODE_LENGTH:].translate(_READ)) if 18 <= len(compact) <= 24 else None
 
 
 def split_redemption_id(text: str) -> tuple[str, str] | None:

@@ -6,10 +6,11 @@ only a newer version. If a process dies in between, `align` brings the shards al
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from hashlib import blake2b
 from typing import Final
+from zlib import crc32
 
 from pydantic import TypeAdapter
 from redis.asyncio import Redis
@@ -24,8 +25,6 @@ from service.store.scripts import Scripts, store_errors
 UNKNOWN_FOR_S: Final = 1.0
 """How long a process remembers that a campaign does not exist, so that a stampede on a wrong id stays cheap."""
 MAX_UNKNOWN: Final = 10_000
-MAX_TAKE_BACKS: Final = 100
-"""How often taking back a refused change is tried while others change the campaign too."""
 MICRO: Final = 1_000_000
 
 _DEFINITION: Final = TypeAdapter(Campaign)
@@ -89,13 +88,16 @@ class KnownCampaign:
     def __init__(self, campaign: Campaign, secret: bytes) -> None:
         self.campaign = campaign
         self.codes = CodeBook(secret, campaign.id, campaign.code_prefix)
+        self._shards, self._user_buckets = campaign.shards, campaign.user_buckets
         self.state_keys = [keys.state_key(campaign.id, shard) for shard in range(campaign.shards)]
 
     def place(self, user_id: str) -> tuple[int, int]:
-        """The user's shard and bucket; always the same, so that caps and idempotency are exact."""
-        number = int.from_bytes(blake2b(user_id.encode(), digest_size=8).digest())
-        bucket, shard = divmod(number, self.campaign.shards)
-        return shard, bucket % self.campaign.user_buckets
+        """The user's shard and bucket; always the same, so that caps and idempotency are exact.
+
+        CRC-32 spreads well enough, and whoever chose ids to share a bucket would only make it less compact.
+        """
+        bucket, shard = divmod(crc32(user_id.encode()), self._shards)
+        return shard, bucket % self._user_buckets
 
 
 class Catalogue:
@@ -172,29 +174,29 @@ class Catalogue:
         return registration
 
     async def update(self, old: Campaign, new: Campaign) -> CapBelowIssued | None:
-        """Put the new version in the old one's place. Raises Stale when the old one is no longer current.
+        """Put the new version in the old one's place. Raises Stale when the old one is not the one in force.
 
-        A shard refuses a cap below what it has given out; then what the change changed is changed back, by a version
-        of its own. A change that leaves the caps alone but follows on one that is being taken back is Stale too.
+        A shard refuses a cap below what it has given out; then the old values come back as a version of their own.
         """
+        if await self.align(old) is not None:
+            raise Stale(f"version {old.version} of campaign {old.id} was refused")
         await self._replace(old, new)
         refused = await self.align(new)
-        if refused is not None:
-            await self._take_back(old, new)
-            if (new.max_coupons, new.budget) == (old.max_coupons, old.budget):
-                raise Stale(f"campaign {new.id} was being changed")
+        if refused is None and await self.load(new.id) != new:
+            raise Stale(f"campaign {new.id} was changed at the same time")
         return refused
 
     async def align(self, campaign: Campaign) -> CapBelowIssued | None:
-        """Give every shard the campaign's configuration; a shard that has this version or a newer one keeps it."""
+        """Give every shard the campaign's configuration; a shard that has this version or a newer one keeps it.
+
+        A version that a shard refuses is taken back, here and not by whoever made it, since that process may have died.
+        """
         for shard in range(campaign.shards):
             state_key = keys.state_key(campaign.id, shard)
             word, *given_out = await self._scripts.run("configure", [state_key], pack_configuration(campaign, shard))
-            match word:
-                case b"max_coupons_below_issued":
-                    return CapBelowIssued("max_coupons", given_out[0])
-                case b"budget_below_committed":
-                    return CapBelowIssued("budget", given_out[0])
+            if word != b"configured":
+                await self._take_back(campaign)
+                return CapBelowIssued("budget" if word == b"budget_below_committed" else "max_coupons", given_out[0])
         return None
 
     async def ledger(self, campaign: Campaign) -> CampaignLedger:
@@ -230,28 +232,18 @@ class Catalogue:
 
     async def _replace(self, old: Campaign, new: Campaign) -> None:
         definition = _DEFINITION.dump_json(new)
-        if await self._scripts.run("update", [keys.CAMPAIGNS], new.id, old.version, definition) != b"updated":
+        update_keys = [keys.CAMPAIGNS, keys.PREVIOUS]
+        if await self._scripts.run("update", update_keys, new.id, old.version, definition) != b"updated":
             raise Stale(f"campaign {new.id} is no longer at version {old.version}")
 
-    async def _take_back(self, old: Campaign, new: Campaign) -> None:
-        """Undo the change from `old` to `new` and nothing else, whatever others have changed since."""
-        names = {field.name for field in fields(new) if field.name != "version"}
-        for _ in range(MAX_TAKE_BACKS):
-            current = await self.load(new.id)
-            assert current is not None
-            undone = {
-                name: getattr(old, name)
-                for name in names
-                if getattr(old, name) != getattr(new, name) == getattr(current, name)
-            }
-            restored = replace(current, version=current.version + 1, **undone)
-            try:
-                await self._replace(current, restored)
-            except Stale:
-                continue
+    async def _take_back(self, refused: Campaign) -> None:
+        with store_errors():
+            definition = await self._client.hget(keys.PREVIOUS, refused.id)
+        assert definition is not None
+        restored = replace(_DEFINITION.validate_json(definition), version=refused.version + 1)
+        with suppress(Stale):
+            await self._replace(refused, restored)
             await self.align(restored)
-            return
-        raise Stale(f"campaign {new.id} changes all the time")
 
     def _is_unknown(self, kind: str, name: str) -> bool:
         return self._unknown_until.get((kind, name), 0.0) > time.monotonic()

@@ -1,8 +1,8 @@
 """Connections to the store, made so that no command that changes anything is ever repeated behind our back."""
 
-from typing import Final
+from typing import Any, Final, cast
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -10,6 +10,8 @@ from service.store import keys
 from service.store.scripts import store_errors
 
 SCHEMA_VERSION: Final = 1
+CLUSTER_SCHEME: Final = "redis+cluster://"
+SENTINEL_SCHEME: Final = "redis+sentinel://"
 MAX_CONNECTIONS: Final = 64
 
 
@@ -18,14 +20,27 @@ class SchemaTooNew(Exception):
 
 
 def connect(url: str, timeout_ms: int) -> Redis:
-    """A client with bounded waits and no retries: redis-py would repeat a script whose answer came late."""
-    return Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=timeout_ms / 1000,
-        socket_connect_timeout=timeout_ms / 1000,
-        max_connections=MAX_CONNECTIONS,
-    )
+    """A client with bounded waits and no retries: redis-py would repeat a script whose answer came late.
+
+    `redis+cluster://host:port` names a Cluster by one of its nodes, and
+    `redis+sentinel://host:port,host:port/service` the primary that Sentinels watch over.
+    """
+    bounds: dict[str, Any] = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": timeout_ms / 1000,
+        "socket_connect_timeout": timeout_ms / 1000,
+        "max_connections": MAX_CONNECTIONS,
+    }
+    if url.startswith(CLUSTER_SCHEME):
+        # It speaks the commands of a single server's client, and sends each to the node that its key belongs to.
+        return cast(Redis, RedisCluster.from_url(url.replace(CLUSTER_SCHEME, "redis://", 1), **bounds))
+    if url.startswith(SENTINEL_SCHEME):
+        hosts, _, service = url.removeprefix(SENTINEL_SCHEME).partition("/")
+        sentinels = [(host, int(port)) for host, _, port in (pair.rpartition(":") for pair in hosts.split(","))]
+        watchers = Sentinel(sentinels, socket_timeout=timeout_ms / 1000)  # type: ignore[no-untyped-call]  # redis's own
+        primary: Redis = watchers.master_for(service, **bounds)
+        return primary
+    return Redis.from_url(url, **bounds)
 
 
 async def check_schema(client: Redis) -> None:

@@ -46,19 +46,6 @@ class ExtensionProgress:
         return ExtensionStatus.RUNNING if self.done else ExtensionStatus.PENDING
 
 
-@dataclass(frozen=True, slots=True)
-class Chores:
-    """What there is to tidy in a campaign, by the store's clock.
-
-    `unwritten_extension` is the last one, if it is not written through yet; earlier ones may not be either.
-    `needs_tending` where a shard lags behind the definition, coupons have expired or reservations have lapsed.
-    """
-
-    now_ms: int
-    unwritten_extension: int | None
-    needs_tending: bool
-
-
 class ExtensionStore:
     """Makes extensions and writes them through. Every method raises StoreError when the store does not answer."""
 
@@ -92,11 +79,28 @@ class ExtensionStore:
             campaign.id, number, made_at_ms, until_ms, total, done, changed, reason.decode(), failure.decode()
         )
 
+    async def preview(self, campaign: Campaign, until_ms: int, reason: str) -> ExtensionProgress:
+        """What `extend` would change now, over all shards; it has number 0 and writes nothing."""
+        total = changed = 0
+        for shard in range(campaign.shards):
+            looked_at, issued = 0, 1
+            while looked_at < issued:
+                looked_at, issued, changing = await self._scripts.run(
+                    "preview_extension", [keys.state_key(campaign.id, shard)], looked_at, until_ms, COUPONS_PER_CALL
+                )
+                changed += changing
+            total += issued
+        return ExtensionProgress(campaign.id, 0, 0, until_ms, total, total, changed, reason, "")
+
     async def write_through(self, campaign: Campaign, shard: int, number: int) -> bool:
         """Write the extension through to the shard's next coupons, with its checkpoint; whether any are left."""
         state_key = keys.state_key(campaign.id, shard)
         reply = await self._scripts.run("apply_extension", [state_key], number, COUPONS_PER_CALL)
         return reply is not None and reply[0] < reply[1]
+
+    async def note_failure(self, campaign: Campaign, number: int, failure: str) -> None:
+        """Show why the extension is not written through, or with nothing that the work goes on."""
+        await self._scripts.run("note_failure", [keys.state_key(campaign.id, 0)], number, failure)
 
     async def expire(self, campaign: Campaign, shard: int) -> bool:
         """Mark the shard's next expired coupons and return their money; whether there may be more."""
@@ -109,20 +113,22 @@ class ExtensionStore:
         freed = await self._scripts.run("lapse", [keys.state_key(campaign.id, shard)], COUPONS_PER_CALL)
         return bool(freed == COUPONS_PER_CALL)
 
-    async def _make(
+    async def _add(
         self, campaign: Campaign, shard: int, number: int, made_at_ms: int, until_ms: int, reason: str | bytes
     ) -> list[Any]:
         state_key = keys.state_key(campaign.id, shard)
-        arguments = (number, made_at_ms, until_ms, MAX_EXTENSIONS, reason)
-        reply: list[Any] = await self._scripts.run("extend", [state_key], *arguments)
-        if reply[0] == b"behind":
-            for earlier in range(reply[1] + 1, number):
-                await self._catch_up(campaign, shard, earlier)
-            reply = await self._scripts.run("extend", [state_key], *arguments)
+        reply: list[Any] = await self._scripts.run(
+            "extend", [state_key], number, made_at_ms, until_ms, MAX_EXTENSIONS, reason
+        )
         return reply
 
-    async def _catch_up(self, campaign: Campaign, shard: int, number: int) -> None:
-        """Make the extension in a shard that `extend` has not reached: its process died, or is still on the way."""
-        first = keys.state_key(campaign.id, 0)
-        made_at_ms, until_ms, *_, reason, _ = await self._scripts.run("read_extension", [first], number)
-        await self._make(campaign, shard, number, made_at_ms, until_ms, reason)
+    async def _spread(self, campaign: Campaign, number: int) -> None:
+        """Give every other shard the extension, after those before it that the shard lacks."""
+        for shard in range(1, campaign.shards):
+            following = number
+            while following <= number:
+                made_at_ms, until_ms, *_, reason, _ = await self._read(campaign, 0, following)
+                _, _, following = await self._add(campaign, shard, following, made_at_ms, until_ms, reason)
+
+    async def _read(self, campaign: Campaign, shard: int, number: int) -> Any:
+        return await self._scripts.run("read_extension", [keys.state_key(campaign.id, shard)], number)

@@ -18,7 +18,6 @@ from redis.retry import Retry as CommandRetry
 from rq import Callback, Queue, Retry
 from rq.exceptions import DuplicateJobError
 from rq.job import JobStatus
-from rq.registry import ScheduledJobRegistry
 from rq.scheduler import RQScheduler
 from rq.serializers import JSONSerializer
 
@@ -30,11 +29,13 @@ TEND_CAMPAIGN: Final = "worker.jobs.tend_campaign"
 NOTE_FAILURE: Final = "worker.jobs.note_failure"
 
 CALL_TIMEOUT_S: Final = 2.0
-JOB_TIMEOUT_S: Final = 8
+JOB_TIMEOUT_S: Final = 7
 CALLBACK_TIMEOUT_S: Final = 2
-SILENT_AFTER_S: Final = 12
+SILENT_AFTER_S: Final = 10
 """A worker that has not ended its job by then is dead: more than the job and its callback may take together."""
 RETRY_PAUSES_S: Final = (1, 5, 15)
+DONE_FOR_S: Final = 1
+"""How long a job that is done keeps its id. With 0, RQ 3.0 fails it instead where an earlier run of it died."""
 FAILED_FOR_S: Final = 120
 """How long a job that failed for good is kept, and so keeps the same work from being enqueued afresh."""
 
@@ -66,7 +67,7 @@ class JobQueue:
             socket_connect_timeout=CALL_TIMEOUT_S,
         )
         self.rq = Queue(NAME, connection=self._connection, serializer=JSONSerializer)
-        self._scheduled = ScheduledJobRegistry(queue=self.rq)
+        self._scheduled = self.rq.scheduled_job_registry
         self._retries = RQScheduler(
             [self.rq], connection=self._connection, serializer=JSONSerializer, logging_level=NOTSET
         )
@@ -108,7 +109,7 @@ class JobQueue:
         What fails for good calls its callback here: in the main thread, with no event loop running.
         """
         with store_errors():
-            self._retries.enqueue_scheduled_jobs()
+            self._retries.enqueue_scheduled_jobs()  # type: ignore[no-untyped-call]
             started = self.rq.started_job_registry
             for job_id in started.get_expired_job_ids():
                 job = self.rq.fetch_job(job_id)
@@ -132,8 +133,7 @@ class JobQueue:
                 unique=True,
                 retry=Retry(max=len(RETRY_PAUSES_S), interval=RETRY_PAUSES_S),
                 job_timeout=JOB_TIMEOUT_S,
-                # A job that is done makes room for the next of the same id.
-                result_ttl=0,
+                result_ttl=DONE_FOR_S,
                 failure_ttl=FAILED_FOR_S,
                 on_failure=on_failure,
             )

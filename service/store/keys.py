@@ -4,6 +4,7 @@ from typing import Final
 
 META: Final = "tg:meta"
 CAMPAIGNS: Final = "tg:{catalogue}:campaigns"
+PREVIOUS: Final = "tg:{catalogue}:previous"
 PREFIXES: Final = "tg:{catalogue}:prefixes"
 
 

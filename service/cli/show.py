@@ -1,0 +1,115 @@
+"""Why: answers of the service are shown as a person reads them, or as the service gave them for a program."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+DIGITS: Final = {"BHD": 3, "CLP": 0, "IQD": 3, "JOD": 3, "JPY": 0, "KRW": 0, "KWD": 3, "OMR": 3, "TND": 3, "VND": 0}
+"""Digits after the point in a currency's minor units, ISO 4217, where they are not two."""
+STATUS_COLOURS: Final = {
+    "running": "green",
+    "issuing": "green",
+    "completed": "green",
+    "paused": "yellow",
+    "recovering": "yellow",
+    "stopped": "red",
+    "failed": "red",
+}
+
+
+def money(value: Mapping[str, Any]) -> str:
+    """Return an amount in minor units as people write it: CNY 25.00."""
+    digits = DIGITS.get(value["currency"], 2)
+    sign, amount = "-" if value["amount"] < 0 else "", abs(value["amount"])
+    whole, part = divmod(amount, 10**digits)
+    return f"{value['currency']} {sign}{whole:,}" + (f".{part:0{digits}d}" if digits else "")
+
+
+def campaign(found: Mapping[str, Any], as_json: bool) -> None:
+    """Show one campaign."""
+    if as_json:
+        return _json(found)
+    facts = Table.grid(padding=(0, 2))
+    for name, value in _facts(found):
+        facts.add_row(f"[dim]{name}[/dim]", value)
+    return Console().print(facts)
+
+
+def campaigns(found: Mapping[str, Any], as_json: bool) -> None:
+    """Show campaigns, one a line."""
+    if as_json:
+        return _json(found)
+    table = Table("Campaign", "Status", "Benefit", box=None, header_style="dim", pad_edge=False)
+    for name in ("Issued", "Redeemed", "Remaining", "Budget left"):
+        table.add_column(name, justify="right")
+    for one in found["campaigns"]:
+        counters = one["counters"]
+        table.add_row(
+            one["id"],
+            _status(one["status"]),
+            money(one["benefit"]),
+            f"{counters['issued']:,}",
+            f"{counters['redeemed']:,}",
+            f"{counters['remaining']:,}",
+            _budget_left(one),
+        )
+    return Console().print(table)
+
+
+def extension(found: Mapping[str, Any], as_json: bool) -> None:
+    """Show an extension."""
+    if as_json:
+        return _json(found)
+    return Console().print(
+        f"Extension {found['id']} to {found['expires_at']}: {_status(found['status'])}, "
+        f"{found['done']:,} of {found['total']:,} coupons seen, {found['changed']:,} changed",
+        highlight=False,
+    )
+
+
+def status(found: Mapping[str, Any], as_json: bool) -> None:
+    """Show whether coupons are being issued."""
+    if as_json:
+        return _json(found)
+    why = " · ".join(str(found[name]) for name in ("reason", "message") if found.get(name))
+    return Console().print(
+        f"{_status(found['issuance'])} since {found['since']}" + (f" · {why}" if why else ""), highlight=False
+    )
+
+
+def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    budget, counters = found.get("budget"), found["counters"]
+    rate = found["issue_rate"]
+    return [
+        ("Campaign", f"[bold]{found['id']}[/bold]  {found['name']}"),
+        ("Status", f"{_status(found['status'])}, version {found['version']}"),
+        ("Benefit", money(found["benefit"])),
+        ("Coupons", f"{found['max_coupons']:,}, {found['max_coupons_per_user']:,} for each user"),
+        ("Budget", money(budget) if budget else "no limit"),
+        ("Valid", ", ".join(f"{name} {value}" for name, value in found["validity"].items() if value)),
+        ("Rate", f"{rate['per_second']:,} a second, bursts of {rate['burst']:,}"),
+        ("", ""),
+        *(
+            (name.replace("_", " ").capitalize(), f"{value:,}")
+            for name, value in counters.items()
+            if isinstance(value, int) and name != "budget_remaining"
+        ),
+        ("Budget left", _budget_left(found)),
+    ]
+
+
+def _budget_left(found: Mapping[str, Any]) -> str:
+    left = found["counters"].get("budget_remaining")
+    return "no limit" if left is None or found["budget"] is None else money({**found["budget"], "amount": left})
+
+
+def _status(name: str) -> str:
+    return f"[{STATUS_COLOURS.get(name, 'dim')}]● {name}[/]"
+
+
+def _json(found: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")

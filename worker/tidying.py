@@ -1,0 +1,90 @@
+"""Why: what jobs do, apart from how they are called, so that a test can do it on its own store and by its own clock.
+
+The work goes on in chunks, each one script call that keeps its own checkpoint, until nothing is left or the time is
+up. After each chunk the store gets as long a rest as the chunk took, so that nobody's redemption waits for long.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import structlog
+
+from service.domain.campaign import Campaign, scheduled_status
+from service.store.catalogue import Catalogue, Stale
+from service.store.extensions import ExtensionStatus, ExtensionStore
+
+LONGEST_REST_S: Final = 0.1
+
+log = structlog.get_logger("tidegate.worker")
+
+
+class Tidying:
+    """What there is to do for a campaign, over the stores it is given.
+
+    `until_s` is the instant of `time.monotonic` after which no new chunk is begun; one chunk is always done. Methods
+    raise StoreError when the store does not answer; what was done until then stays done.
+    """
+
+    def __init__(self, catalogue: Catalogue, extensions: ExtensionStore) -> None:
+        self._catalogue = catalogue
+        self._extensions = extensions
+
+    async def write_through(self, campaign_id: str, number: int, until_s: float) -> None:
+        """Write the extension into every coupon it concerns, after those that were made before it."""
+        campaign = await self._catalogue.load(campaign_id)
+        if campaign is None:
+            return
+        await self._extensions.note_failure(campaign, number, "")
+        for each in range(1, number + 1):
+            progress = await self._extensions.progress(campaign, each)
+            if progress is None or progress.status is ExtensionStatus.COMPLETED:
+                continue
+            for shard in range(campaign.shards):
+                if not await _work_off(partial(self._extensions.write_through, campaign, shard, each), until_s):
+                    return
+            log.info("extension written through", campaign=campaign_id, number=each)
+
+    async def note_failure(self, campaign_id: str, number: int, failure: str) -> None:
+        """Show in the extension why it is not written through, or with nothing that the work goes on."""
+        campaign = await self._catalogue.load(campaign_id)
+        if campaign is not None:
+            await self._extensions.note_failure(campaign, number, failure)
+
+    async def tend(self, campaign_id: str, until_s: float) -> None:
+        """Bring the shards in line with the definition, open or close on time, free reservations, mark expiry."""
+        campaign = await self._catalogue.load(campaign_id)
+        if campaign is None:
+            return
+        await self._catalogue.align(campaign)
+        await self._open_or_close(campaign)
+        for shard in range(campaign.shards):
+            for chunk in (self._extensions.lapse, self._extensions.expire):
+                if not await _work_off(partial(chunk, campaign, shard), until_s):
+                    return
+
+    async def _open_or_close(self, campaign: Campaign) -> None:
+        status = scheduled_status(campaign, await self._catalogue.now_ms())
+        if status is campaign.status:
+            return
+        # Somebody else changed the campaign meanwhile: the schedule looks at it again.
+        with suppress(Stale):
+            changed = replace(campaign, status=status, status_reason="issue window", version=campaign.version + 1)
+            await self._catalogue.update(campaign, changed)
+            log.info("campaign changed by its issue window", campaign=campaign.id, status=status)
+
+
+async def _work_off(chunk: Callable[[], Awaitable[bool]], until_s: float) -> bool:
+    """Do chunk after chunk while there are any and the time is not up; whether all is done."""
+    while True:
+        began_s = time.monotonic()
+        if not await chunk():
+            return True
+        ended_s = time.monotonic()
+        if ended_s >= until_s:
+            return False
+        await asyncio.sleep(min(LONGEST_REST_S, ended_s - began_s))
