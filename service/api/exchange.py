@@ -15,7 +15,7 @@ from service.api.problems import Answer, problem
 from service.api.wire import MAX_BODY_BYTES
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_PROCESS: Final = secrets.token_hex(4)
+_PROCESS: Final = secrets.token_hex(4).encode() + b"-"
 _numbers = itertools.count(1)
 
 log = structlog.get_logger()
@@ -37,7 +37,7 @@ def request_id_of(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return bytes(value)
-    return b"%s-%x" % (_PROCESS.encode(), next(_numbers))
+    return _PROCESS + b"%x" % next(_numbers)
 
 
 async def read_body(receive: Receive) -> bytes:

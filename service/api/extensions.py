@@ -1,6 +1,7 @@
 """Extensions over HTTP: one call makes every coupon valid for longer, and tells how far the tidying is."""
 
 import re
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -13,6 +14,7 @@ from service.api.wire import Extension, ExtensionRequest, milliseconds
 from service.domain.campaign import Campaign
 from service.domain.validity import MAX_EXTENSIONS
 from service.store.extensions import ExtensionProgress
+from service.store.scripts import StoreError
 
 router = APIRouter(prefix="/v1", tags=["extensions"])
 
@@ -31,7 +33,9 @@ async def extend(campaign_id: str, request: ExtensionRequest, parts: PartsOf) ->
     progress = await parts.extensions.extend(campaign, until_ms, request.reason)
     if progress is None:
         raise Refused(problem("too_many_extensions", f"A campaign is extended {MAX_EXTENSIONS} times at most."))
-    await parts.jobs.write_extension_through(campaign.id, progress.number)
+    # The extension holds already; if the queue is away, the scheduler enqueues the write-through when it is back.
+    with suppress(StoreError):
+        await parts.jobs.write_extension_through(campaign.id, progress.number)
     return _shown(campaign, progress)
 
 

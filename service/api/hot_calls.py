@@ -48,7 +48,7 @@ Head = Iterable[tuple[bytes, bytes]]
 
 async def issue(parts: Parts, campaign_id: str, head: Head, body: bytes) -> Answer:
     """Issue one coupon of the campaign to the user in the body, once for each idempotency key of his."""
-    key = next((value for name, value in head if name == b"idempotency-key"), b"")
+    key = _idempotency_key(head)
     if not key or len(key) > MAX_KEY_BYTES:
         return problem(
             "idempotency_key_required",
@@ -120,6 +120,13 @@ async def redeem(parts: Parts, code: str, body: bytes) -> Answer:
             return redeem_refusal(outcome)
         case _:
             return redeem_refusal(outcome)
+
+
+def _idempotency_key(head: Head) -> bytes:
+    for name, value in head:
+        if name == b"idempotency-key":
+            return value
+    return b""
 
 
 def _paused(parts: Parts, campaign_id: str, user_id: str | None) -> Answer:

@@ -18,6 +18,7 @@ from service.store.scripts import StoreError
 Request = TypeVar("Request")
 Outcome = TypeVar("Outcome")
 Waiting = tuple[Request, asyncio.Future[Outcome | StoreUnavailable], float]
+"""A request, where its outcome will be put, and since when it waits."""
 
 OVERLOADED: Final = Overloaded()
 STORE_UNAVAILABLE: Final = StoreUnavailable()
@@ -45,8 +46,7 @@ class GroupCommit(Generic[Request, Outcome]):
         self._max_waiting = max_waiting
         self._observe = observe
         self._count = count
-        self._lanes: dict[str, deque[Waiting[Request, Outcome]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._lanes: dict[str, _Lane[Request, Outcome]] = {}
 
     async def submit(
         self, campaign: KnownCampaign, shard: int, request: Request
@@ -56,52 +56,39 @@ class GroupCommit(Generic[Request, Outcome]):
         A caller who gives up while waiting is taken out of the line; one who gives up later is not told, but what
         the store decided stands.
         """
-        key = campaign.state_keys[shard]
-        lane = self._lanes.get(key)
+        lane = self._lanes.get(campaign.state_keys[shard])
         if lane is None:
-            lane = self._lanes[key] = deque()
-            task = asyncio.create_task(self._drain(campaign, shard, lane))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        elif len(lane) >= self._max_waiting:
+            lane = self._lanes[campaign.state_keys[shard]] = _Lane()
+            lane.task = asyncio.create_task(self._drain(campaign, shard, lane))
+        elif len(lane.waiting) >= self._max_waiting:
             return OVERLOADED
-        answer: asyncio.Future[Outcome | StoreUnavailable] = asyncio.get_running_loop().create_future()
-        lane.append((request, answer, time.perf_counter()))
+        answer = lane.create_answer()
+        lane.waiting.append((request, answer, time.perf_counter()))
         return await answer
 
-    async def _drain(self, campaign: KnownCampaign, shard: int, lane: deque[Waiting[Request, Outcome]]) -> None:
+    async def _drain(self, campaign: KnownCampaign, shard: int, lane: "_Lane[Request, Outcome]") -> None:
         try:
-            while batch := self._next_batch(lane):
+            while batch := lane.depart(self._max_batch):
                 await self._commit(campaign, shard, lane, batch)
         finally:
             del self._lanes[campaign.state_keys[shard]]
-            _give_up(lane)
-
-    def _next_batch(self, lane: deque[Waiting[Request, Outcome]]) -> list[Waiting[Request, Outcome]]:
-        batch: list[Waiting[Request, Outcome]] = []
-        while lane and len(batch) < self._max_batch:
-            waiting = lane.popleft()
-            if not waiting[1].done():
-                batch.append(waiting)
-        return batch
+            lane.give_up()
 
     async def _commit(
         self,
         campaign: KnownCampaign,
         shard: int,
-        lane: deque[Waiting[Request, Outcome]],
+        lane: "_Lane[Request, Outcome]",
         batch: list[Waiting[Request, Outcome]],
     ) -> None:
         began = time.perf_counter()
-        waited_s = began - batch[0][2]
         failure = None
         try:
             outcomes = await self._call(campaign, shard, [request for request, _, _ in batch])
         except StoreError as error:
             failure = failure_of(error)
             # Whoever waits behind a failed call would only wait to fail as well.
-            _give_up(lane)
-            lane.clear()
+            lane.give_up()
         else:
             for (_, answer, _), outcome in zip(batch, outcomes, strict=True):
                 if not answer.done():
@@ -109,7 +96,33 @@ class GroupCommit(Generic[Request, Outcome]):
             self._count(campaign, outcomes)
         finally:
             _give_up(batch)
+        waited_s = began - batch[0][2]
         self._observe(BatchReport(self._verb, len(batch), waited_s, time.perf_counter() - began, failure))
+
+
+class _Lane(Generic[Request, Outcome]):
+    """The line before one shard; it exists while somebody stands in it."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.waiting: deque[Waiting[Request, Outcome]] = deque()
+        # Asking for the running loop costs a system call, and every request needs a future.
+        self.create_answer: Callable[[], asyncio.Future[Outcome | StoreUnavailable]]
+        self.create_answer = asyncio.get_running_loop().create_future
+
+    def depart(self, most: int) -> list[Waiting[Request, Outcome]]:
+        """Take the first in line, without those who gave up."""
+        batch: list[Waiting[Request, Outcome]] = []
+        while self.waiting and len(batch) < most:
+            waiting = self.waiting.popleft()
+            if not waiting[1].done():
+                batch.append(waiting)
+        return batch
+
+    def give_up(self) -> None:
+        """Send everybody away."""
+        _give_up(self.waiting)
+        self.waiting.clear()
 
 
 def _give_up(waiting: Iterable[Waiting[Request, Outcome]]) -> None:

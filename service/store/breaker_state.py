@@ -69,6 +69,7 @@ class SharedBreakerState:
             async with self._subscription.pubsub(ignore_subscribe_messages=True) as subscriber:
                 async with asyncio.timeout(SUBSCRIBE_TIMEOUT_S):
                     await subscriber.subscribe(CHANNEL)
+                _end_if_cancelled()
                 async for message in subscriber.listen():
                     heard(_record(_text(message["data"])))
         except (RedisError, OSError) as error:
@@ -80,7 +81,15 @@ class SharedBreakerState:
                 answer = await self._scripts.run(name, keys, *arguments)
         except TimeoutError as error:
             raise StoreTimeout(f"no answer in {CALL_TIMEOUT_S} s") from error
+        _end_if_cancelled()
         return [_text(item) for item in answer]
+
+
+def _end_if_cancelled() -> None:
+    # Before Python 3.12 asyncio.wait_for, with which redis-py sends, may swallow a cancellation.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _record(text: str) -> BreakerRecord:

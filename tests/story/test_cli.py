@@ -1,0 +1,204 @@
+"""Why: an operator steers a campaign from a shell, and a script does the same with --json and exit codes."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.story.running import START_TIMEOUT_S, TIDEGATE, Up, environment, free_port, tidegate_here, up
+
+COMMANDS = [
+    *((name,) for name in ("up", "serve", "worker", "scheduler", "campaign", "extend", "status")),
+    *(("campaign", verb) for verb in ("create", "list", "show", "start", "pause", "resume", "stop")),
+]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One Tidegate for all stories; each makes a campaign of its own."""
+    with up(tmp_path_factory.mktemp("cli") / "data", "--no-demo") as service:
+        yield service
+
+
+def campaign(name: str, **changes: Any) -> str:
+    """A campaign file."""
+    terms = {
+        "id": name,
+        "name": name.capitalize(),
+        "benefit": {"kind": "amount", "amount": 2500, "currency": "CNY"},
+        "max_coupons": 1000,
+        "max_coupons_per_user": 3,
+        "budget": {"amount": 2_500_000, "currency": "CNY"},
+        "validity": {"expires_at": "2035-02-23T23:59:59+08:00", "timezone": "Asia/Shanghai"},
+        "issue_rate": {"per_second": 500, "burst": 1000},
+        "code_prefix": name.upper(),
+    }
+    return json.dumps(terms | changes)
+
+
+def ask(running: Up, *arguments: str, stdin: str = "") -> Any:
+    """Run a command with --json as a program would, and return the JSON that is all of its stdout."""
+    done = tidegate_here(*arguments, "--json", stdin=stdin, TIDEGATE_URL=running.url)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return json.loads(done.stdout)
+
+
+def issue(running: Up, name: str, user: str) -> str:
+    """Give a user one coupon over HTTP and return its code."""
+    answer = httpx.post(
+        f"{running.url}/v1/campaigns/{name}/coupons",
+        json={"user_id": user},
+        headers={"Idempotency-Key": user},
+        timeout=5,
+    )
+    return str(answer.raise_for_status().json()["code"])
+
+
+def test_a_campaign_lives_its_life_from_the_shell(running: Up) -> None:
+    assert ask(running, "campaign", "create", "-", stdin=campaign("spring"))["status"] == "draft"
+    for verb, status in (("start", "running"), ("pause", "paused"), ("resume", "running"), ("stop", "stopped")):
+        assert ask(running, "campaign", verb, "spring", "--reason", "story")["status"] == status
+    assert ask(running, "campaign", "show", "spring")["status"] == "stopped"
+    assert "spring" in [one["id"] for one in ask(running, "campaign", "list")["campaigns"]]
+
+
+def test_a_file_and_start_make_a_running_campaign_and_people_read_yuan(running: Up, tmp_path: Path) -> None:
+    file = tmp_path / "tea.json"
+    file.write_text(campaign("tea"))
+    created = tidegate_here("campaign", "create", str(file), "--start", "--url", running.url)
+    assert created.returncode == 0
+    for shown in ("● running", "CNY 25.00", "CNY 25,000.00", "1,000, 3 for each user"):
+        assert shown in created.stdout
+    listed = tidegate_here("campaign", "list", "--url", running.url)
+    assert [line.split()[:2] for line in listed.stdout.splitlines() if line.startswith("tea ")] == [["tea", "●"]]
+
+
+def test_an_extension_is_followed_to_its_end_and_twice_changes_nothing(running: Up) -> None:
+    ask(running, "campaign", "create", "-", "--start", stdin=campaign("long"))
+    codes = [issue(running, "long", f"user-{number}") for number in range(5)]
+    to = "2035-02-28T23:59:59+08:00"
+    extend = ("extend", "long", "--to", to, "--reason", "too many visitors")
+    assert ask(running, *extend, "--dry-run")["changed"] == 5
+    first = ask(running, *extend, "--follow")
+    assert (first["status"], first["total"], first["done"], first["changed"]) == ("completed", 5, 5, 5)
+    coupon = httpx.get(f"{running.url}/v1/coupons/{codes[0]}", timeout=5).json()
+    assert datetime.fromisoformat(coupon["expires_at"]) == datetime.fromisoformat(to)
+    assert ask(running, *extend, "--follow")["changed"] == 0
+    seen = tidegate_here(*extend, "--follow", "--url", running.url)
+    assert "● completed" in seen.stdout
+    assert "Extending" in seen.stderr
+
+
+def test_status_says_in_one_line_whether_coupons_are_issued(running: Up) -> None:
+    assert ask(running, "status")["issuance"] == "issuing"
+    assert tidegate_here("status", "--url", running.url).stdout.startswith("● issuing since ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (campaign("bad", max_coupon=3), "max_coupon: "),
+        (campaign("bad", max_coupons=-1), "max_coupons: "),
+        (campaign("bad", budget={"amount": 1, "currency": "EUR"}), "EUR"),
+        (
+            campaign("bad", validity={"expires_at": "2035-02-23T23:59:59", "timezone": "Asia/Shanghai"}),
+            "validity.expires_at: ",
+        ),
+        (campaign("bad", validity={"duration": "P7D", "timezone": "Asia/Atlantis"}), "validity.timezone: "),
+    ],
+)
+def test_a_campaign_file_with_a_mistake_is_refused_in_one_line_that_names_it(running: Up, text: str, said: str) -> None:
+    refused = tidegate_here("campaign", "create", "-", "--url", running.url, stdin=text)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert said in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert tidegate_here("campaign", "show", "bad", "--url", running.url).returncode == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", '["a list"]', '"' + "x" * 17_000 + '"'])
+def test_a_file_that_holds_no_json_object_never_reaches_the_service(text: str) -> None:
+    refused = tidegate_here("campaign", "create", "-", "--url", "http://127.0.0.1:9", stdin=text)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("moment", "said"), [("2026-02-28T23:59:59", "needs its offset"), ("tomorrow", "is no RFC 3339 time")]
+)
+def test_an_expiry_without_an_offset_is_bad_input(moment: str, said: str) -> None:
+    refused = tidegate_here("extend", "spring", "--to", moment, "--reason", "story", "--url", "http://127.0.0.1:9")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert said in refused.stderr
+
+
+def test_a_program_gets_the_problem_as_json_on_stderr(running: Up) -> None:
+    refused = tidegate_here("campaign", "show", "nobody", "--json", "--url", running.url)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert json.loads(refused.stderr)["status"] == 404
+    unreachable = tidegate_here("status", "--json", "--url", f"http://127.0.0.1:{free_port()}")
+    assert (unreachable.returncode, unreachable.stdout) == (3, "")
+    assert json.loads(unreachable.stderr)["title"] == "unreachable"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "http://[bad", "ftp://127.0.0.1"])
+def test_a_service_that_does_not_answer_is_one_line(url: str) -> None:
+    refused = tidegate_here("status", "--url", url)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert refused.stderr.startswith(f"tidegate: no Tidegate answers at {url}")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_an_id_with_slashes_stays_one_id(running: Up) -> None:
+    refused = tidegate_here("campaign", "show", "../breaker", "--json", "--url", running.url)
+    assert json.loads(refused.stderr)["status"] in (404, 422)
+
+
+def test_one_part_can_be_run_alone_beside_the_others(running: Up, tmp_path: Path) -> None:
+    port = free_port()
+    data = running.stdout.with_name("data")
+    with (tmp_path / "serve.log").open("wb") as log:
+        alone = subprocess.Popen(
+            (*TIDEGATE, "serve", "--port", str(port), "--data-dir", str(data)),
+            env=environment(),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        transport = httpx.HTTPTransport(retries=20)
+        with httpx.Client(transport=transport, timeout=START_TIMEOUT_S) as client:
+            assert client.get(f"http://127.0.0.1:{port}/livez").is_success
+    finally:
+        alone.send_signal(signal.SIGTERM)
+        alone.wait(30)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
+    helped = tidegate_here(*command, "--help")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert f"Usage: tidegate {' '.join(command)}" in helped.stdout
+
+
+@pytest.mark.parametrize("arguments", [("upp",), ("up", "--port", "many"), ("extend", "spring"), ("campaign", "show")])
+def test_a_misspelt_command_ends_with_2(arguments: tuple[str, ...]) -> None:
+    refused = tidegate_here(*arguments)
+    assert (refused.returncode, refused.stdout) == (2, "")
+
+
+def test_the_settings_table_can_be_written_and_checked(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- settings:begin -->\nold\n<!-- settings:end -->\nafter\n")
+    assert tidegate_here("settings", "--check", str(readme)).returncode == 1
+    assert tidegate_here("settings", "--write", str(readme)).returncode == 0
+    assert tidegate_here("settings", "--check", str(readme)).returncode == 0
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "| `TIDEGATE_PORT` | `8000` | " in text
+    assert "| `TIDEGATE_GROUP_COMMIT__MAX_BATCH` | `256` | " in text

@@ -1,0 +1,204 @@
+"""Why: a newcomer's first hour: one command, three lines to copy, a crash or two, and never a traceback."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.cli.processes import FIRST_RESTART_PAUSE_S, MAX_RESTARTS, RESTART_WINDOW_S, RestartBudget
+from tests.story.running import STOP_TIMEOUT_S, Up, eventually, free_port, is_alive, tidegate, up
+
+PARTS = ["store", "API", "worker", "scheduler"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder that does not exist yet."""
+    return tmp_path / "data"
+
+
+def printed_commands(running: Up) -> list[str]:
+    """The lines that a newcomer would copy."""
+    return [line.strip() for line in running.said().splitlines() if line.startswith("  curl ")]
+
+
+def paste(command: str) -> dict[str, object]:
+    """Run a line in a shell as it stands."""
+    done = subprocess.run(("sh", "-c", command), capture_output=True, text=True, timeout=30, check=True)
+    answer: dict[str, object] = json.loads(done.stdout)
+    return answer
+
+
+def expiry(answer: dict[str, object]) -> datetime:
+    """When a coupon, or what an extension extends, expires."""
+    return datetime.fromisoformat(str(answer["expires_at"]))
+
+
+def is_ready(running: Up) -> bool:
+    """Tell whether the API can reach its store."""
+    try:
+        return httpx.get(f"{running.url}/readyz", timeout=1).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def test_one_command_and_three_lines_issue_redeem_and_extend_and_the_data_are_found_again(data: Path) -> None:
+    with up(data) as running:
+        issue, redeem, extend = printed_commands(running)
+        coupon = paste(issue)
+        assert str(coupon["code"]).startswith("QWEN-")
+        assert paste(issue) == coupon
+        assert paste(redeem)["status"] == "committed"
+        issued_expiry, extended_expiry = expiry(coupon), expiry(paste(extend))
+        assert extended_expiry - issued_expiry == timedelta(days=5)
+        assert expiry(paste(f"curl -s {running.url}/v1/coupons/{coupon['code']}")) == extended_expiry
+        assert running.stop(signal.SIGINT) == 0
+    with up(data) as running:
+        assert len(printed_commands(running)) == 3
+        again = paste(f"curl -s {running.url}/v1/coupons/{coupon['code']}")
+        assert again["status"] == "redeemed"
+
+
+def test_parts_start_in_order_and_ctrl_c_stops_them_in_reverse(data: Path) -> None:
+    with up(data, "--no-demo") as running:
+        pids = [running.pid(part) for part in PARTS]
+        assert running.stop(signal.SIGINT) == 0
+        assert [line["part"] for line in running.events("part started")] == PARTS
+        assert [line["part"] for line in running.events("part stopped")] == PARTS[::-1]
+        assert running.events("part killed") == []
+        assert not any(is_alive(pid) for pid in pids)
+        assert "curl" not in running.said()
+
+
+def kill_and_wait_for_the_next(running: Up, part: str) -> None:
+    """Kill a part as a crash would; return when it runs again, or everything has ended."""
+    killed = running.pid(part)
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: running.pid(part) != killed or running.process.poll() is not None, f"the {part} is restarted")
+
+
+def test_a_part_that_dies_comes_back_visibly_and_the_store_forgets_nothing(data: Path) -> None:
+    with up(data, "--workers", "2") as running:
+        coupon = paste(printed_commands(running)[0])
+        for part in ("API", "store"):
+            kill_and_wait_for_the_next(running, part)
+            eventually(lambda: is_ready(running), "the API is ready again")
+        deaths = [(line["part"], line["exit_code"]) for line in running.events("part ended")]
+        assert deaths == [("API", -9), ("store", -9)]
+        assert paste(f"curl -s {running.url}/v1/coupons/{coupon['code']}") == coupon
+
+
+def test_a_part_that_keeps_dying_ends_everything_in_one_line(data: Path) -> None:
+    with up(data, "--no-demo") as running:
+        for _ in range(MAX_RESTARTS + 1):
+            kill_and_wait_for_the_next(running, "scheduler")
+        assert running.process.wait(STOP_TIMEOUT_S) == 1
+        assert running.said().splitlines()[-1].startswith("tidegate: the scheduler ended 6 times within 60 s")
+        assert not any(is_alive(line["pid"]) for line in running.events("part started"))
+
+
+def test_kill_9_leaves_no_process_behind_and_the_next_start_works_at_once(data: Path) -> None:
+    with up(data, "--no-demo") as running:
+        pids = [running.pid(part) for part in PARTS]
+        running.stop(signal.SIGKILL)
+    with up(data, "--no-demo") as running:
+        eventually(lambda: not any(is_alive(pid) for pid in pids), "the parts of the killed one are gone")
+        assert is_ready(running)
+
+
+def test_a_taken_port_is_said_before_anything_starts(data: Path) -> None:
+    with up(data, "--no-demo") as running:
+        port = running.url.rpartition(":")[2]
+        refused = tidegate("up", "--port", port, "--data-dir", str(data.with_name("other")))
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr == (
+            f"tidegate: cannot listen on 127.0.0.1 port {port}: address already in use; "
+            "choose another with --port or TIDEGATE_PORT\n"
+        )
+        refused = tidegate("up", "--port", str(free_port()), "--data-dir", str(data))
+        assert refused.returncode == 1
+        assert refused.stderr == (
+            f"tidegate: another Tidegate (process {running.process.pid}) is using {data}; "
+            "stop it, or choose another folder with --data-dir\n"
+        )
+        assert is_ready(running)
+
+
+def test_a_data_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in ("file", "file/inside"):
+        refused = tidegate("up", "--data-dir", str(tmp_path / folder))
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr.startswith(f"tidegate: cannot keep data in {tmp_path / folder}: ")
+        assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a coupon in it, stopped; copy it before you damage it."""
+    folder = tmp_path_factory.mktemp("kept") / "data"
+    with up(folder) as running:
+        paste(printed_commands(running)[0])
+    return folder
+
+
+def append_only_file(data: Path) -> Path:
+    """The file that the store writes to."""
+    return max((data / "appendonlydir").glob("*.incr.aof"))
+
+
+def test_a_half_written_append_only_file_is_mended_and_said(kept: Path, data: Path) -> None:
+    shutil.copytree(kept, data)
+    with append_only_file(data).open("ab") as file:
+        file.write(b"*3\r\n$3\r\nSET\r\n$4\r\nhalf\r\n$100\r\nwritt")
+    with up(data) as running:
+        (mended,) = running.events("store mended its data")
+        assert "had been cut short and was removed" in mended["what"]
+        coupons = paste(f"curl -s {running.url}/v1/campaigns/spring-festival/users/ada/coupons")["coupons"]
+        assert isinstance(coupons, list)
+        assert len(coupons) == 1
+
+
+def test_a_damaged_append_only_file_is_one_line_with_the_way_out(kept: Path, data: Path) -> None:
+    shutil.copytree(kept, data)
+    with append_only_file(data).open("ab") as file:
+        file.write(b"garbage, then more\r\n*1\r\n$4\r\nPING\r\n")
+    refused = tidegate("up", "--port", str(free_port()), "--data-dir", str(data))
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(
+        f"tidegate: the store ended while starting: the data in {data / 'appendonlydir'} are damaged"
+    )
+    assert "valkey-check-aof --fix" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["up", "serve", "worker", "scheduler"])
+def test_a_missing_store_is_one_line(command: str, data: Path) -> None:
+    address = f"redis://127.0.0.1:{free_port()}"
+    refused = tidegate(command, "--data-dir", str(data), TIDEGATE_STORE_URL=address, TIDEGATE_CODE_SECRET="s" * 32)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert refused.stderr.startswith("tidegate: no store answers: ")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_bad_setting_is_one_line(data: Path) -> None:
+    refused = tidegate("up", "--host", "192.0.2.7", "--data-dir", str(data))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("tidegate: TIDEGATE_API_KEYS: 192.0.2.7 can be reached from other machines")
+    assert not data.exists()
+
+
+def test_the_restart_budget_doubles_its_pause_runs_out_and_refills_with_time() -> None:
+    budget = RestartBudget()
+    pauses = [budget.spend(float(second)) for second in range(MAX_RESTARTS)]
+    assert pauses == [FIRST_RESTART_PAUSE_S * 2**number for number in range(MAX_RESTARTS)]
+    assert budget.spend(RESTART_WINDOW_S - 0.1) is None
+    assert budget.spend(RESTART_WINDOW_S) is not None
+    assert budget.spend(RESTART_WINDOW_S) is None
+    assert budget.spend(3 * RESTART_WINDOW_S) == FIRST_RESTART_PAUSE_S
