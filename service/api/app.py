@@ -27,6 +27,19 @@ DESCRIPTION = (
 )
 
 
+class DocumentedApp(FastAPI):
+    """FastAPI, but its document shows errors as the problems that they are."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        document = super().openapi()
+        for operations_of_path in document["paths"].values():
+            for operation in operations_of_path.values():
+                errors = operation["responses"]["default"]
+                errors["content"] = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        return document
+
+
 def create_app(settings: Settings) -> ASGIApp:
     """The whole application. Its lifespan keeps the breaker at work; the store must be up when it begins."""
     parts = Parts(settings)
@@ -43,7 +56,7 @@ def fastapi_lane(parts: Parts) -> ASGIApp:
         async with parts.running():
             yield
 
-    app = FastAPI(
+    app = DocumentedApp(
         title="Tidegate",
         version=__version__,
         description=DESCRIPTION,

@@ -12,7 +12,7 @@ from service import __version__
 from service.api.metrics import MAX_CAMPAIGN_LABELS
 from service.api.parts import Parts
 from service.domain.breaker import ALL, Mode, State
-from service.domain.campaign import CampaignStatus
+from service.domain.campaign import CampaignStatus, scheduled_status
 from service.domain.coupon import Counters
 from service.store.catalogue import CampaignLedger
 from service.store.extensions import ExtensionProgress
@@ -115,7 +115,7 @@ def _campaign_families(ledgers: list[CampaignLedger]) -> Iterator[Metric]:
         "campaign_status",
         "Where campaigns stand",
         ["campaign", "status"],
-        [([ledger.campaign.id, s], ledger.campaign.status is s) for ledger in ledgers for s in CampaignStatus],
+        [([x.campaign.id, s], scheduled_status(x.campaign, x.now_ms) is s) for x in ledgers for s in CampaignStatus],
     )
     yield _gauge(
         "coupons",

@@ -76,12 +76,12 @@ class SharedBreakerState:
             raise StoreUnreachable(str(error)) from error
 
     async def _run(self, name: str, keys: list[str], *arguments: str | int) -> list[str]:
+        _end_if_cancelled()
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 answer = await self._scripts.run(name, keys, *arguments)
         except TimeoutError as error:
             raise StoreTimeout(f"no answer in {CALL_TIMEOUT_S} s") from error
-        _end_if_cancelled()
         return [_text(item) for item in answer]
 
 

@@ -39,13 +39,15 @@ local per_user_limit, sold_out, budget_exhausted = { 'per_user_limit' }, { 'sold
 
 -- What a user holds: an optional level of his own bucket, then a claim for each coupon: digest and sequence.
 -- Claims are 13 bytes and a level 12, so the length tells whether there is one.
+local users_key = key_of(state_key, 'users:')
 local holdings = {}
 
 local function holding_of(user, bucket)
   local holding = holdings[user]
   if not holding then
-    local packed = redis.call('HGET', key_of(state_key, 'users:' .. bucket), user) or ''
-    holding = { bucket = bucket, claims = packed }
+    local key = users_key .. bucket
+    local packed = redis.call('HGET', key, user) or ''
+    holding = { key = key, claims = packed }
     if #packed % CLAIM_BYTES == USER_BUCKET_BYTES then
       holding.tokens, holding.tokens_at = struct.unpack('>I6I6', packed)
       holding.claims = string.sub(packed, USER_BUCKET_BYTES + 1)
@@ -135,16 +137,18 @@ if #granted_users > 0 then
       if holding.level then
         packed = struct.pack('>I6I6', holding.level, math.max(now, holding.tokens_at or 0)) .. packed
       end
-      redis.call('HSET', key_of(state_key, 'users:' .. holding.bucket), user, packed)
+      redis.call('HSET', holding.key, user, packed)
     end
   end
+  -- All that a batch's new records say before their users.
+  local head = struct.pack(HEAD, ISSUED, made, 0, now, starts_at, expires_at)
   local sequence, granted = state.issued_before, 1
   while granted <= #granted_users do
     local fields = {}
     local key = block_key(state_key, sequence)
     repeat
-      fields[#fields + 1] = integer(sequence % BLOCK)
-      fields[#fields + 1] = new_record(made, now, starts_at, expires_at, granted_users[granted])
+      fields[#fields + 1] = sequence % BLOCK
+      fields[#fields + 1] = head .. with_length(granted_users[granted])
       sequence, granted = sequence + 1, granted + 1
     until granted > #granted_users or sequence % BLOCK == 0
     redis.call('HSET', key, unpack(fields))

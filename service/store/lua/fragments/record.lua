@@ -2,7 +2,7 @@
 -- user; and, once there was a redemption, its status, at, hold until, discount, merchant, order.
 -- 128 records share one hash, so that the hash stays a listpack.
 local BLOCK = 128
-local HEAD, TAIL = '>BBI2I6I6I6B', '>BI6I6I6'
+local HEAD, TAIL = '>BBI2I6I6I6', '>BI6I6I6'
 local ISSUED, RESERVED, REDEEMED, EXPIRED, DEACTIVATED = 1, 2, 3, 4, 5
 local STATUS_WORDS = { 'issued', 'reserved', 'redeemed', 'expired', 'deactivated' }
 local LEDGER = { 'outstanding', 'reserved', 'redeemed', 'expired', 'deactivated' }
@@ -13,35 +13,38 @@ local function block_key(state_key, sequence)
   return key_of(state_key, 'coupons:' .. integer(math.floor(sequence / BLOCK)))
 end
 
-local function new_record(applied, issued_at, starts_at, expires_at, user)
-  return struct.pack(HEAD, ISSUED, applied, 0, issued_at, starts_at, expires_at, #user) .. user
+local function with_length(text)
+  return string.char(#text) .. text
+end
+
+-- Such a text, and where the next one begins.
+local function text_at(packed, at)
+  local next_at = at + 1 + string.byte(packed, at)
+  return string.sub(packed, at + 1, next_at - 1), next_at
 end
 
 local function pack_record(record)
   local head = struct.pack(HEAD, record.status, record.applied, record.attempts, record.issued_at,
-    record.starts_at, record.stored_expires_at, #record.user) .. record.user
+    record.starts_at, record.stored_expires_at) .. with_length(record.user)
   local redemption = record.redemption
   if not redemption then
     return head
   end
   return head .. struct.pack(TAIL, redemption.status, redemption.at, redemption.hold_until, redemption.discount)
-    .. string.char(#redemption.merchant) .. redemption.merchant .. string.char(#redemption.order) .. redemption.order
+    .. with_length(redemption.merchant) .. with_length(redemption.order)
 end
 
 local function unpack_record(packed)
   local record = {}
-  local user_length, at
-  record.status, record.applied, record.attempts, record.issued_at, record.starts_at, record.expires_at, user_length, at
+  local at
+  record.status, record.applied, record.attempts, record.issued_at, record.starts_at, record.expires_at, at
     = struct.unpack(HEAD, packed)
-  record.user = string.sub(packed, at, at + user_length - 1)
-  at = at + user_length
+  record.user, at = text_at(packed, at)
   if at <= #packed then
     local redemption = {}
     redemption.status, redemption.at, redemption.hold_until, redemption.discount, at = struct.unpack(TAIL, packed, at)
-    local length = string.byte(packed, at)
-    redemption.merchant = string.sub(packed, at + 1, at + length)
-    at = at + 1 + length
-    redemption.order = string.sub(packed, at + 1, at + string.byte(packed, at))
+    redemption.merchant, at = text_at(packed, at)
+    redemption.order = text_at(packed, at)
     record.redemption = redemption
   end
   record.stored_status, record.stored_expires_at = record.status, record.expires_at

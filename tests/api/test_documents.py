@@ -1,0 +1,84 @@
+"""The API explains itself: every call of the contract stands in /openapi.json, and /docs shows it."""
+
+from typing import Any
+
+import pytest
+
+from tests.api.caller import Caller
+
+pytestmark = pytest.mark.anyio
+
+CONTRACT = {
+    ("/v1/campaigns", "post", "201", "Campaign"),
+    ("/v1/campaigns", "get", "200", "CampaignList"),
+    ("/v1/campaigns/{campaign_id}", "get", "200", "Campaign"),
+    ("/v1/campaigns/{campaign_id}", "patch", "200", "Campaign"),
+    ("/v1/campaigns/{campaign_id}/start", "post", "200", "Campaign"),
+    ("/v1/campaigns/{campaign_id}/pause", "post", "200", "Campaign"),
+    ("/v1/campaigns/{campaign_id}/resume", "post", "200", "Campaign"),
+    ("/v1/campaigns/{campaign_id}/stop", "post", "200", "Campaign"),
+    ("/v1/campaigns/{campaign_id}/coupons", "post", "201", "Coupon"),
+    ("/v1/campaigns/{campaign_id}/users/{user_id}/coupons", "get", "200", "CouponList"),
+    ("/v1/coupons/{code}", "get", "200", "Coupon"),
+    ("/v1/coupons/{code}/redemptions", "post", "201", "Redemption"),
+    ("/v1/coupons/{code}/deactivate", "post", "200", "Coupon"),
+    ("/v1/redemptions/{redemption_id}/commit", "post", "200", "Redemption"),
+    ("/v1/redemptions/{redemption_id}/release", "post", "200", "Redemption"),
+    ("/v1/redemptions/{redemption_id}/rollback", "post", "200", "Redemption"),
+    ("/v1/campaigns/{campaign_id}/extensions", "post", "202", "Extension"),
+    ("/v1/extensions/{extension_id}", "get", "200", "Extension"),
+    ("/v1/status", "get", "200", "IssuanceStatus"),
+    ("/v1/breaker", "put", "200", "Breaker"),
+}
+OTHER_PATHS = {"/metrics", "/livez", "/readyz"}
+
+
+async def openapi(api: Caller) -> dict[str, Any]:
+    answer = await api.http.get("/openapi.json")
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+async def test_every_call_of_the_contract_is_declared_with_what_it_answers(api: Caller) -> None:
+    document = await openapi(api)
+    calls = [(path, method) for path, operations in document["paths"].items() for method in operations]
+    assert {call for call in calls if call[0] not in OTHER_PATHS} == {entry[:2] for entry in CONTRACT}
+    assert {path for path, _ in calls} >= OTHER_PATHS
+    for path, method, status, model in CONTRACT:
+        operation = document["paths"][path][method]
+        assert operation["summary"]
+        assert operation["description"]
+        schema = operation["responses"][status]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": f"#/components/schemas/{model}"}, path
+        assert set(operation["responses"]) == {status, "default"}, path
+
+
+async def test_every_error_is_declared_as_a_problem(api: Caller) -> None:
+    document = await openapi(api)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            content = operation["responses"]["default"]["content"]
+            assert content == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    assert {"type", "title", "status", "detail", "reason"} <= set(
+        document["components"]["schemas"]["Problem"]["required"]
+    )
+
+
+async def test_the_two_hot_calls_are_declared_with_body_and_header(api: Caller) -> None:
+    paths = (await openapi(api))["paths"]
+    issue = paths["/v1/campaigns/{campaign_id}/coupons"]["post"]
+    (key,) = [parameter for parameter in issue["parameters"] if parameter["in"] == "header"]
+    assert (key["name"], key["required"], key["schema"]["maxLength"]) == ("Idempotency-Key", True, 255)
+    for call, required in (
+        (issue, {"user_id"}),
+        (paths["/v1/coupons/{code}/redemptions"]["post"], {"merchant_id", "order_id"}),
+    ):
+        schema = call["requestBody"]["content"]["application/json"]["schema"]
+        assert call["requestBody"]["required"] is True
+        assert (set(schema["required"]), schema["additionalProperties"]) == (required, False)
+
+
+async def test_the_documents_are_a_page(api: Caller) -> None:
+    page = await api.http.get("/docs")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "/openapi.json" in page.text

@@ -1,0 +1,151 @@
+"""/metrics tells what was counted and what the store says, under the promised names, and names no user, code or key."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.api import metrics
+from service.api.parts import Parts
+from service.domain.campaign import CampaignStatus
+from tests.api.caller import Caller
+from tests.store.desk import Room
+
+pytestmark = pytest.mark.anyio
+
+PROMISED = {
+    "issue_total": {"campaign", "outcome"},
+    "redeem_total": {"campaign", "outcome"},
+    "http_request_duration_seconds_bucket": {"call", "status", "le"},
+    "batch_size_bucket": {"verb", "le"},
+    "batch_wait_seconds_bucket": {"verb", "le"},
+    "store_call_seconds_bucket": {"verb", "le"},
+    "breaker_state": {"state"},
+    "breaker_transitions_total": {"from", "to", "reason"},
+    "coupons": {"campaign", "status"},
+    "budget_remaining": {"campaign", "currency"},
+    "bucket_tokens": {"campaign"},
+    "coupon_conservation_error": {"campaign"},
+    "extension_progress_ratio": {"campaign", "extension"},
+    "queue_jobs": {"queue", "state"},
+    "queue_oldest_job_age_seconds": {"queue"},
+}
+
+Labels = dict[str, str]
+
+
+def samples(text: str, name: str) -> list[tuple[Labels, float]]:
+    """Every sample of that name."""
+    families = text_string_to_metric_families(text)
+    return [(s.labels, s.value) for family in families for s in family.samples if s.name == f"tidegate_{name}"]
+
+
+def value(text: str, name: str, **labels: str) -> float:
+    """The one sample of that name with these labels among its own."""
+    (found,) = [number for own, number in samples(text, name) if labels.items() <= own.items()]
+    return found
+
+
+async def a_busy_hour(api: Caller) -> list[str]:
+    """Everything that is counted happens; returns what no label may ever be."""
+    await api.open()
+    issued = [await api.issue(f"user-{number}", "key-of-ann") for number in range(4)]
+    codes = [answer.json()["code"] for answer in issued]
+    await api.issue("user-0", "key-of-ann")
+    redeemed = (await api.redeem(codes[0], "order-99")).json()["id"]
+    await api.redeem(codes[1], hold=True)
+    await api.redeem(codes[0], "order-98")
+    await api.deactivate(codes[2])
+    await api.extend()
+    await api.issue("user-9", campaign="never-heard-of")
+    await api.http.get("/v1/coupons/QWEN-FORGED")
+    await api.override("forced_open", reason="the words of an operator")
+    await api.issue("user-9", campaign="never-heard-of")
+    await api.issue("user-9")
+    secrets = ["user-", "key-of-ann", "order-99", "tea-house", "never-heard-of", "FORGED", "words of an operator"]
+    return [*codes, redeemed, *secrets]
+
+
+async def test_every_promised_metric_is_there_with_its_labels(api: Caller) -> None:
+    await a_busy_hour(api)
+    text = await api.metrics()
+    for name, labels in PROMISED.items():
+        found = samples(text, name)
+        assert found, name
+        assert {frozenset(own) for own, _ in found} == {frozenset(labels)}, name
+    families = list(text_string_to_metric_families(text))
+    assert all(family.documentation and family.type != "unknown" for family in families)
+    assert len({family.name for family in families}) == len(families)
+
+
+async def test_no_label_names_a_user_a_code_a_key_or_what_a_caller_made_up(api: Caller) -> None:
+    secrets = await a_busy_hour(api)
+    text = await api.metrics()
+    assert [secret for secret in secrets if secret in text] == []
+
+
+async def test_what_happened_is_counted_by_outcome(api: Caller) -> None:
+    await a_busy_hour(api)
+    text = await api.metrics()
+    issues = {(own["campaign"], own["outcome"]): number for own, number in samples(text, "issue_total")}
+    assert issues == {
+        ("spring", "issued"): 4,
+        ("spring", "replayed"): 1,
+        ("spring", "issuance_paused"): 1,
+        ("other", "issuance_paused"): 1,
+    }
+    redemptions = {own["outcome"]: number for own, number in samples(text, "redeem_total")}
+    assert redemptions == {"redeemed": 1, "reserved": 1, "already_redeemed": 1}
+    durations = {
+        (own["call"], own["status"]): number for own, number in samples(text, "http_request_duration_seconds_count")
+    }
+    assert durations["issue", "2xx"] == 5
+    assert durations["issue", "4xx"] == 1
+    assert durations["issue", "5xx"] == 2
+    assert (durations["redeem", "2xx"], durations["redeem", "4xx"]) == (2, 1)
+    assert value(text, "batch_size_count", verb="issue") == value(text, "store_call_seconds_count", verb="issue") == 5
+    assert value(text, "breaker_transitions_total") == 1
+
+
+async def test_what_the_store_says_is_shown(api: Caller, room: Room) -> None:
+    await a_busy_hour(api)
+    await room.clock.advance(1)
+    text = await api.metrics()
+    coupons = {own["status"]: number for own, number in samples(text, "coupons")}
+    assert coupons == {"outstanding": 1, "reserved": 1, "redeemed": 1, "expired": 0, "deactivated": 1}
+    assert value(text, "coupons_issued", campaign="spring") == 4
+    assert value(text, "coupons_remaining", campaign="spring") == 9_996
+    assert value(text, "coupon_conservation_error", campaign="spring") == 0
+    assert value(text, "budget_remaining", campaign="spring", currency="CNY") == 10**9 - 3 * 2500
+    assert value(text, "liability", campaign="spring", currency="CNY") == 2 * 2500
+    assert value(text, "bucket_tokens", campaign="spring") == 9_997
+    assert value(text, "extension_progress_ratio", campaign="spring", extension="1") == 0
+    assert value(text, "queue_jobs", state="queued") == 1
+    assert {own["state"]: number for own, number in samples(text, "breaker_state")} == {
+        "closed": 0,
+        "open": 1,
+        "half_open": 0,
+    }
+    assert value(text, "breaker_share_ratio") == 0
+    assert value(text, "store_up") == 1
+
+
+async def test_the_status_is_the_one_that_the_campaign_shows(api: Caller, room: Room) -> None:
+    window = {"starts_at": "2026-02-07T00:00:00+08:00", "ends_at": "2026-02-08T00:00:00+08:00"}
+    await api.open(issue_window=window)
+    for _ in range(2):
+        shown = (await api.campaign())["status"]
+        text = await api.metrics()
+        statuses = {own["status"]: number for own, number in samples(text, "campaign_status")}
+        assert statuses == {status.value: float(status == shown) for status in CampaignStatus}
+        await room.clock.advance(86_400_000)
+
+
+async def test_only_so_many_campaigns_get_a_label_of_their_own(
+    api: Caller, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "MAX_CAMPAIGN_LABELS", 2)
+    for number in range(4):
+        await api.open(id=f"campaign-{number}", code_prefix=f"C{number}")
+        await api.issue(campaign=f"campaign-{number}")
+    del parts
+    issues = {own["campaign"]: number for own, number in samples(await api.metrics(), "issue_total")}
+    assert issues == {"campaign-0": 1, "campaign-1": 1, "other": 2}

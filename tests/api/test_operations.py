@@ -1,0 +1,168 @@
+"""What operators and the public see and do: status, the breaker's override, health; and what a pause costs."""
+
+from datetime import datetime
+from typing import Any, Final
+
+import pytest
+from structlog.typing import EventDict
+
+from service.api.app import fastapi_lane
+from service.api.fast_lane import FastLane
+from service.api.parts import Parts
+from tests.api.caller import Caller, field_errors, reason, refusal, settings, suspend
+from tests.store.desk import TURNABLE_CLOCK, Room
+from tests.store.server import StoreServer
+
+pytestmark = pytest.mark.anyio
+
+MOST_SAMPLES: Final = 20
+"""How many samples without a store open the breaker at the very latest."""
+
+
+async def test_the_public_is_told_that_coupons_are_issued(api: Caller) -> None:
+    status = (await api.http.get("/v1/status")).json()
+    since = status.pop("since")
+    assert datetime.fromisoformat(since).tzinfo is not None
+    assert status == {"issuance": "issuing", "reason": "", "retry_after_s": 0, "message": "Coupons are being issued."}
+
+
+async def test_the_operator_opens_the_breaker_and_redemption_goes_on(api: Caller) -> None:
+    await api.open()
+    code, other = await api.code("ann"), await api.code("bob")
+    forced = await api.override("forced_open")
+    assert forced.status_code == 200
+    assert forced.json() | {"since": ""} == {
+        "mode": "forced_open",
+        "issuance": "paused",
+        "reason": "operator",
+        "since": "",
+        "epoch": 1,
+    }
+    status = (await api.http.get("/v1/status")).json()
+    assert (status["issuance"], status["reason"]) == ("paused", "operator")
+    assert status["retry_after_s"] > 0
+    assert "stay valid" in status["message"]
+    for refused in (await api.issue("eve"), await api.issue("ann"), await api.issue("eve", campaign="unheard-of")):
+        assert refusal(refused) == (503, "issuance_paused")
+        assert refused.json()["paused_by"] == "breaker"
+        assert int(refused.headers["retry-after"]) > 0
+    assert (await api.redeem(code)).status_code == 201
+    held = (await api.redeem(other, hold=True)).json()["id"]
+    assert (await api.settle("commit", held)).status_code == 200
+    await api.override("forced_closed")
+    again = await api.issue("ann")
+    assert (again.status_code, again.headers["idempotency-replayed"], again.json()["code"]) == (201, "true", code)
+
+
+async def test_those_who_are_sent_away_come_back_spread_over_the_ramp(api: Caller) -> None:
+    await api.open()
+    await api.override("forced_open", ttl_s=10)
+    waits = [int((await api.issue(f"user-{number}")).headers["retry-after"]) for number in range(50)]
+    assert min(waits) >= 10
+    assert len(set(waits)) > 5
+
+
+async def test_an_override_runs_out_and_issuance_recovers_by_the_ramp(api: Caller, room: Room, parts: Parts) -> None:
+    await api.open()
+    await api.override("forced_open", ttl_s=60)
+    await room.clock.advance(60_000)
+    await parts.breaker.tick()
+    await room.clock.advance(5_000)
+    for _ in range(2):
+        await parts.breaker.tick()
+    assert (await api.http.get("/v1/status")).json()["issuance"] == "recovering"
+    answers = [await api.issue(f"user-{number}") for number in range(60)]
+    assert {answer.status_code for answer in answers} == {201, 503}
+    admitted = [answer.json()["user_id"] for answer in answers if answer.status_code == 201]
+    assert all([(await api.issue(user, "second")).status_code == 201 for user in admitted])
+
+
+async def test_an_open_breaker_in_automatic_mode_stays_under_the_signals(api: Caller) -> None:
+    await api.override("forced_closed")
+    automatic = (await api.override("auto")).json()
+    assert (automatic["mode"], automatic["issuance"]) == ("auto", "issuing")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"mode": "open"}, "mode"),
+        ({"mode": "auto", "ttl_s": 0}, "ttl_s"),
+        ({"mode": "auto", "ttl_s": 10**30}, "ttl_s"),
+        ({"mode": "auto", "reason": ""}, "reason"),
+        ({"mode": "auto", "actor": "me"}, "actor"),
+    ],
+)
+async def test_a_malformed_override_changes_nothing(
+    api: Caller, parts: Parts, body: dict[str, Any], field: str
+) -> None:
+    assert set(field_errors(await api.override(**body))) == {field}
+    assert parts.breaker.record.epoch == 0
+
+
+async def commands(room: Room) -> dict[str, int]:
+    """How often each command has reached the store so far."""
+    facts = await room.client.info("commandstats")
+    return {name: facts[name]["calls"] for name in facts if name != "cmdstat_info"}
+
+
+async def test_while_the_breaker_is_open_no_issue_reaches_the_store_nor_does_a_sign_of_life(
+    room: Room, store_url: str
+) -> None:
+    parts = Parts(settings(store_url), TURNABLE_CLOCK)
+    async with Caller(FastLane(fastapi_lane(parts), parts)) as api:
+        await api.open()
+        await api.override("forced_open")
+        before = await commands(room)
+        for number in range(20):
+            assert (await api.issue(f"user-{number}")).status_code == 503
+            assert (await api.http.get("/livez")).json() == {"status": "alive"}
+            assert (await api.http.get("/v1/status")).status_code == 200
+        assert await commands(room) == before
+        assert (await api.http.get("/readyz")).json() == {"status": "ready"}
+        assert await commands(room) != before
+    async with parts.running():
+        pass
+
+
+async def test_the_log_has_a_line_for_each_request_with_its_id_and_route_but_not_with_what_it_named(
+    api: Caller, log: list[EventDict]
+) -> None:
+    await api.open()
+    code = await api.code()
+    read = await api.http.get(f"/v1/coupons/{code}")
+    await api.http.get("/v1/coupons/QWEN-FORGED")
+    await api.http.get("/v1/campaigns/spring/users/ann/coupons?secret=hunter2")
+    lines = [(line["method"], line["route"], line["status"]) for line in log if line["event"] == "request"]
+    assert lines[2:] == [
+        ("GET", "/v1/coupons/{code}", 200),
+        ("GET", "/v1/coupons/{code}", 404),
+        ("GET", "/v1/campaigns/{campaign_id}/users/{user_id}/coupons", 200),
+    ]
+    assert read.headers["x-request-id"] in {line["request_id"] for line in log}
+    assert [name for name in (code, "FORGED", "ann", "hunter2", "spring") if name in str(log)] == []
+
+
+async def test_a_process_whose_store_hangs_lives_but_is_not_ready(own_store: StoreServer) -> None:
+    parts = Parts(settings(own_store.url, group_commit={"store_timeout_ms": 200}))
+    async with parts.running(), Caller(FastLane(fastapi_lane(parts), parts)) as api:
+        await suspend(own_store)
+        assert (await api.http.get("/livez")).status_code == 200
+        assert refusal(await api.http.get("/readyz")) == (503, "not_ready")
+        figures = await api.metrics()
+        assert "tidegate_store_up 0.0" in figures
+        assert "tidegate_issue_total" in figures
+
+
+async def test_a_store_that_does_not_answer_opens_the_breaker(own_store: StoreServer) -> None:
+    parts = Parts(settings(own_store.url, group_commit={"store_timeout_ms": 200}, breaker={}))
+    async with parts.running(), Caller(FastLane(fastapi_lane(parts), parts)) as api:
+        own_store.kill()
+        for _ in range(MOST_SAMPLES):
+            await parts.breaker.tick()
+        status = (await api.http.get("/v1/status")).json()
+        assert (status["issuance"], status["reason"]) == ("paused", "store_failures")
+        assert reason(await api.issue()) == "issuance_paused"
+        assert refusal(await api.http.get("/readyz")) == (503, "not_ready")
+        assert refusal(await api.override("forced_closed")) == (503, "store_unavailable")
+        own_store.start()

@@ -1,0 +1,231 @@
+"""Requests that arrive while a call is under way leave together in the next one, and nobody is left hanging."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from service.domain.outcomes import Issued, IssueOutcome, Overloaded, StoreUnavailable
+from service.gate.group_commit import GroupCommit
+from service.gate.signals import BatchReport
+from service.store.catalogue import KnownCampaign
+from service.store.coupons import IssueRequest
+from service.store.scripts import StoreTimeout
+from tests.store.desk import Room, a_campaign
+
+pytestmark = pytest.mark.anyio
+
+SPRING = KnownCampaign(a_campaign(shards=2), b"a secret of the tests")
+SUMMER = KnownCampaign(a_campaign(id="summer", code_prefix="SUN"), b"a secret of the tests")
+UNAVAILABLE = StoreUnavailable()
+
+
+class Door:
+    """A store that the test opens by hand: a call waits until it is let through, or fails as the test says."""
+
+    def __init__(self, max_batch: int = 100, max_waiting: int = 100) -> None:
+        self.under_way: list[tuple[str, int, list[str]]] = []
+        self.calls: list[list[str]] = []
+        self.reports: list[BatchReport] = []
+        self.counted: list[list[str]] = []
+        self.commit: GroupCommit[str, str] = GroupCommit(
+            "issue",
+            self._call,
+            max_batch,
+            max_waiting,
+            self.reports.append,
+            lambda _campaign, outcomes: self.counted.append(list(outcomes)),
+        )
+        self._bars: list[asyncio.Future[None]] = []
+
+    async def _call(self, campaign: KnownCampaign, shard: int, batch: Sequence[str]) -> list[str]:
+        self.calls.append(list(batch))
+        self.under_way.append((campaign.campaign.id, shard, list(batch)))
+        bar: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._bars.append(bar)
+        await bar
+        return [request.upper() for request in batch]
+
+    def ask(
+        self, requests: Iterable[str], campaign: KnownCampaign = SPRING, shard: int = 0
+    ) -> list[asyncio.Task[str | Overloaded | StoreUnavailable]]:
+        """Each request by a caller of its own."""
+        return [asyncio.create_task(self.commit.submit(campaign, shard, request)) for request in requests]
+
+    async def let_through(self, error: BaseException | None = None) -> None:
+        """End the calls under way, and only those."""
+        bars, self._bars, self.under_way = self._bars, [], []
+        for bar in bars:
+            if error is None:
+                bar.set_result(None)
+            else:
+                bar.set_exception(error)
+        await settle()
+
+
+async def settle() -> None:
+    """Let everybody go on until all wait for something."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture(autouse=True)
+async def nothing_stays() -> AsyncIterator[None]:
+    """Whoever is idle has no task."""
+    before = len(asyncio.all_tasks())
+    yield
+    await settle()
+    assert len(asyncio.all_tasks()) == before
+
+
+async def test_whoever_comes_alone_leaves_alone_at_once() -> None:
+    door = Door()
+    for request in ("a", "b"):
+        (asked,) = door.ask([request])
+        await settle()
+        assert door.under_way == [("spring", 0, [request])]
+        await door.let_through()
+        assert await asked == request.upper()
+    assert [report.size for report in door.reports] == [1, 1]
+    assert door.counted == [["A"], ["B"]]
+
+
+async def test_those_who_come_while_a_call_is_under_way_leave_together_and_each_gets_his_own() -> None:
+    door = Door()
+    first = door.ask("a")
+    await settle()
+    later = door.ask("bcd")
+    await settle()
+    assert door.calls == [["a"]]
+    await door.let_through()
+    assert door.calls == [["a"], ["b", "c", "d"]]
+    await door.let_through()
+    assert [await asked for asked in [*first, *later]] == ["A", "B", "C", "D"]
+    assert door.counted == [["A"], ["B", "C", "D"]]
+    assert [report.size for report in door.reports] == [1, 3]
+    assert all(report.failure is None and report.store_s > 0 for report in door.reports)
+    assert door.reports[1].waited_s > 0
+
+
+async def test_a_batch_is_bounded_and_the_rest_keeps_its_order() -> None:
+    door = Door(max_batch=3)
+    asked = door.ask("abcdefgh")
+    await settle()
+    for _ in range(3):
+        await door.let_through()
+    assert door.calls == [["a", "b", "c"], ["d", "e", "f"], ["g", "h"]]
+    assert [await one for one in asked] == list("ABCDEFGH")
+
+
+async def test_a_full_line_turns_people_away_at_once_and_takes_them_again_later() -> None:
+    door = Door(max_waiting=2)
+    first = door.ask("a")
+    await settle()
+    waiting, turned_away = door.ask("bc"), door.ask("de")
+    await settle()
+    assert [asked.done() for asked in waiting + turned_away] == [False, False, True, True]
+    assert [await asked for asked in turned_away] == [Overloaded(), Overloaded()]
+    await door.let_through()
+    later = door.ask("f")
+    await settle()
+    await door.let_through()
+    await door.let_through()
+    assert [await asked for asked in first + waiting + later] == ["A", "B", "C", "F"]
+
+
+async def test_a_call_that_fails_fails_for_all_who_wait_at_once_and_the_next_are_served() -> None:
+    door = Door(max_batch=2)
+    asked = door.ask("abcde")
+    await settle()
+    await door.let_through(StoreTimeout("no answer"))
+    assert [one.done() for one in asked] == [True] * 5
+    assert [await one for one in asked] == [UNAVAILABLE] * 5
+    assert door.calls == [["a", "b"]]
+    assert ([report.failure for report in door.reports], door.counted) == (["timeout"], [])
+    again = door.ask("f")
+    await settle()
+    await door.let_through()
+    assert await again[0] == "F"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a mistake of ours"), asyncio.CancelledError()])
+async def test_a_mistake_of_ours_leaves_nobody_hanging(error: BaseException) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    door = Door(max_batch=1)
+    asked = door.ask("abc")
+    await settle()
+    await door.let_through(error)
+    assert [await one for one in asked] == [UNAVAILABLE] * 3
+    again = door.ask("d")
+    await settle()
+    await door.let_through()
+    assert await again[0] == "D"
+
+
+async def test_a_store_that_answers_too_little_leaves_nobody_hanging() -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+
+    async def half(_campaign: KnownCampaign, _shard: int, batch: Sequence[str]) -> list[str]:
+        return [request.upper() for request in batch[::2]]
+
+    commit: GroupCommit[str, str] = GroupCommit(
+        "issue", half, 9, 9, lambda _report: None, lambda _known, _outcomes: None
+    )
+    assert await asyncio.gather(*[commit.submit(SPRING, 0, request) for request in "ab"]) == ["A", UNAVAILABLE]
+
+
+async def test_whoever_gives_up_is_taken_out_of_the_line_and_the_others_are_served() -> None:
+    door = Door()
+    first = door.ask("a")
+    await settle()
+    waiting = door.ask("bcd")
+    await settle()
+    waiting[1].cancel()
+    await door.let_through()
+    assert door.calls == [["a"], ["b", "d"]]
+    # Too late: the store has his request already, and what it decides stands.
+    waiting[0].cancel()
+    await door.let_through()
+    assert await first[0] == "A"
+    assert [asked.cancelled() for asked in waiting] == [True, True, False]
+    assert await waiting[2] == "D"
+    assert door.counted[1] == ["B", "D"]
+
+
+async def test_a_line_in_which_all_have_given_up_makes_no_call() -> None:
+    door = Door()
+    first = door.ask("a")
+    await settle()
+    waiting = door.ask("bc")
+    await settle()
+    for asked in waiting:
+        asked.cancel()
+    await door.let_through()
+    assert (await first[0], door.calls) == ("A", [["a"]])
+
+
+async def test_campaigns_and_shards_do_not_wait_for_each_other() -> None:
+    door = Door()
+    asked = [*door.ask("ab"), *door.ask("c", shard=1), *door.ask("d", SUMMER)]
+    await settle()
+    assert sorted(door.under_way) == [("spring", 0, ["a", "b"]), ("spring", 1, ["c"]), ("summer", 0, ["d"])]
+    await door.let_through()
+    assert [await one for one in asked] == list("ABCD")
+    assert door.commit._lanes == {}
+
+
+async def test_a_thousand_requests_get_a_thousand_coupons_in_few_calls(room: Room) -> None:
+    desk = await room.open(shards=2, max_coupons=900)
+    reports: list[BatchReport] = []
+    call: Callable[[KnownCampaign, int, Sequence[IssueRequest]], Awaitable[list[IssueOutcome]]] = room.coupons.issue
+    commit = GroupCommit("issue", call, 256, 4_096, reports.append, lambda _known, _outcomes: None)
+    users = [f"user-{number}" for number in range(1_000)]
+    outcomes = await asyncio.gather(
+        *[commit.submit(desk.known, desk.known.place(user)[0], desk.wish(user, "first")) for user in users]
+    )
+    issued = [outcome for outcome in outcomes if isinstance(outcome, Issued)]
+    assert len(issued) == (await desk.counters()).issued == 900
+    assert len(reports) == 4
+    assert {report.failure for report in reports} == {None}
+    assert replace(issued[0], sequence=0) == replace(issued[-1], sequence=0)

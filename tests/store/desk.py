@@ -1,0 +1,249 @@
+"""Why: tests say what happens at a campaign's desk (`issue`, `redeem`, `extend`), not how a batch is packed."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from hashlib import blake2b
+from itertools import count
+from typing import Any, Final
+
+import msgpack
+from redis.asyncio import Redis
+
+from service.domain.campaign import Amount, Campaign, CampaignStatus, user_buckets_for
+from service.domain.codes import CouponAddress, RedemptionAddress
+from service.domain.coupon import Counters, Coupon
+from service.domain.money import Money, Rate
+from service.domain.outcomes import DeactivateOutcome, IssueOutcome, RedeemOutcome, SettleOutcome, UnknownCode
+from service.domain.validity import FixedValidity
+from service.store import keys
+from service.store.catalogue import CapBelowIssued, Catalogue, KnownCampaign, Registration
+from service.store.coupons import CouponStore, IssueRequest, RedeemRequest, SettleVerb
+from service.store.extensions import ExtensionProgress, ExtensionStore
+from service.store.scripts import Scripts
+
+CLOCK_KEY: Final = "test:clock"
+TURNABLE_CLOCK: Final = f"local function now_ms() return tonumber(redis.call('GET', '{CLOCK_KEY}')) end\n"
+SECRET: Final = b"a secret of the tests"
+MOST_CHUNKS: Final = 10_000
+"""How many chunks of work one campaign of a test can need at the very most."""
+
+
+def at(text: str) -> int:
+    """An instant such as `2026-02-06T07:46+08:00` in milliseconds."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+LAUNCH: Final = at("2026-02-06T07:46+08:00")
+EXPIRY: Final = at("2026-02-23T23:59:59.999+08:00")
+LATER: Final = at("2026-02-28T23:59:59.999+08:00")
+UNLIMITED: Final = Rate(10**9, 10**6)
+
+
+def a_campaign(**changes: Any) -> Campaign:
+    """A running campaign that refuses nobody soon, with whatever a test wants changed."""
+    campaign = Campaign(
+        id="spring",
+        name="Spring",
+        status=CampaignStatus.RUNNING,
+        version=1,
+        benefit=Amount(2500, "CNY"),
+        max_coupons=10_000,
+        max_coupons_per_user=21,
+        budget=Money(10**9, "CNY"),
+        issue_window=None,
+        validity=FixedValidity("Asia/Shanghai", None, EXPIRY),
+        issue_rate=UNLIMITED,
+        user_rate=None,
+        merchant_rate=None,
+        code_prefix="QWEN",
+        shards=1,
+        user_buckets=1,
+        created_at_ms=LAUNCH,
+    )
+    campaign = replace(campaign, **changes)
+    return replace(campaign, user_buckets=user_buckets_for(campaign.max_coupons, campaign.shards))
+
+
+async def to_the_end(chunk: Callable[[], Awaitable[bool]]) -> None:
+    """Work chunk by chunk until nothing is left."""
+    for _ in range(MOST_CHUNKS):
+        if not await chunk():
+            return
+    raise AssertionError("the work has no end")
+
+
+class Clock:
+    """The store's clock, which stands still until the test turns it."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self.now_ms = 0
+
+    async def set(self, now_ms: int) -> None:
+        """Turn it to an instant, forwards or backwards."""
+        self.now_ms = now_ms
+        await self._client.set(CLOCK_KEY, now_ms)
+
+    async def advance(self, by_ms: int) -> None:
+        """Turn it by so much, backwards if negative."""
+        await self.set(self.now_ms + by_ms)
+
+
+class Desk:
+    """One campaign, asked as a user, a merchant and an operator would ask."""
+
+    def __init__(self, room: "Room", known: KnownCampaign) -> None:
+        self._room = room
+        self.known = known
+
+    @property
+    def campaign(self) -> Campaign:
+        """The campaign as it was opened."""
+        return self.known.campaign
+
+    def wish(self, user: str, key: str) -> IssueRequest:
+        """The request that this user would send under this idempotency key."""
+        digest = blake2b(f"{user}\n{key}".encode(), digest_size=8).digest()
+        return IssueRequest(user, self.known.place(user)[1], digest)
+
+    async def issue(self, user: str = "ann", key: str = "first") -> IssueOutcome:
+        """One user's request, in a batch of its own."""
+        return (await self._room.coupons.issue(self.known, self.known.place(user)[0], [self.wish(user, key)]))[0]
+
+    async def issue_batch(self, wishes: Iterable[tuple[str, str]], shard: int = 0) -> list[IssueOutcome]:
+        """Requests as (user, key) in one batch; all users must be of that shard."""
+        return await self._room.coupons.issue(self.known, shard, [self.wish(user, key) for user, key in wishes])
+
+    async def redeem(
+        self,
+        sequence: int = 0,
+        order: str = "order",
+        merchant: str = "tea house",
+        amount: int | None = None,
+        hold_ms: int = 0,
+        shard: int = 0,
+    ) -> RedeemOutcome:
+        """One merchant's request, in a batch of its own."""
+        request = RedeemRequest(sequence, merchant, order, amount, hold_ms)
+        return (await self._room.coupons.redeem(self.known, shard, [request]))[0]
+
+    async def redeem_batch(self, requests: list[RedeemRequest]) -> list[RedeemOutcome]:
+        """Requests of the first shard in one batch."""
+        return await self._room.coupons.redeem(self.known, 0, requests)
+
+    async def settle(self, verb: SettleVerb, sequence: int = 0, attempt: int = 1) -> SettleOutcome:
+        """`commit`, `release` or `rollback`."""
+        address = RedemptionAddress(CouponAddress(0, sequence), attempt)
+        return await self._room.coupons.settle(self.known, verb, address, "as asked")
+
+    async def deactivate(self, sequence: int = 0) -> DeactivateOutcome:
+        """Deactivate one coupon."""
+        return await self._room.coupons.deactivate(self.known, CouponAddress(0, sequence), "as asked")
+
+    async def coupon(self, sequence: int = 0, shard: int = 0) -> Coupon | UnknownCode:
+        """One coupon as it stands now."""
+        return await self._room.coupons.coupon(self.known, CouponAddress(shard, sequence))
+
+    async def all_coupons(self) -> list[Coupon]:
+        """Every coupon of every shard as it stands now, read one by one."""
+        found = []
+        for shard in range(self.campaign.shards):
+            for sequence in count():
+                match await self.coupon(sequence, shard):
+                    case Coupon() as coupon:
+                        found.append(coupon)
+                    case UnknownCode():
+                        break
+        return found
+
+    async def extend(self, until_ms: int = LATER) -> ExtensionProgress:
+        """Extend every coupon's validity; the write-through is another step."""
+        progress = await self._room.extensions.extend(self.campaign, until_ms, "as asked")
+        assert progress is not None
+        return progress
+
+    async def write_through(self, number: int) -> ExtensionProgress:
+        """Write an extension through to the last coupon."""
+        for shard in range(self.campaign.shards):
+            await to_the_end(partial(self._room.extensions.write_through, self.campaign, shard, number))
+        progress = await self._room.extensions.progress(self.campaign, number)
+        assert progress is not None
+        return progress
+
+    async def tidy(self) -> None:
+        """Free what has lapsed and mark what has expired, to the last chunk."""
+        for shard in range(self.campaign.shards):
+            await to_the_end(partial(self._room.extensions.lapse, self.campaign, shard))
+            await to_the_end(partial(self._room.extensions.expire, self.campaign, shard))
+
+    async def change(self, **changes: Any) -> CapBelowIssued | None:
+        """Change the campaign as it now is, as an operator would."""
+        current = await self._room.catalogue.load(self.campaign.id)
+        assert current is not None
+        return await self._room.catalogue.update(current, replace(current, version=current.version + 1, **changes))
+
+    async def counters(self) -> Counters:
+        """The ledger, summed over the shards; it must always add up."""
+        current = await self._room.catalogue.load(self.campaign.id)
+        assert current is not None
+        counters = (await self._room.catalogue.ledger(current)).counters
+        assert counters.conservation_error == 0
+        return counters
+
+
+class ProcessDied(Exception):
+    """What ends a process in the middle of its work."""
+
+
+class DyingScripts(Scripts):
+    """The scripts of a process that dies after so many calls."""
+
+    def __init__(self, client: Redis, calls: int) -> None:
+        super().__init__(client, TURNABLE_CLOCK)
+        self._calls = calls
+
+    async def run(self, name: str, keys: list[str], *args: str | bytes | int) -> Any:
+        """Run a script, or die before it."""
+        if self._calls == 0:
+            raise ProcessDied
+        self._calls -= 1
+        return await super().run(name, keys, *args)
+
+
+class Room:
+    """Everything the store room offers, over one client and one turnable clock."""
+
+    def __init__(self, client: Redis) -> None:
+        self.client = client
+        self.clock = Clock(client)
+        self.scripts = Scripts(client, TURNABLE_CLOCK)
+        self.catalogue = Catalogue(client, self.scripts, SECRET)
+        self.coupons = CouponStore(self.scripts)
+        self.extensions = ExtensionStore(self.scripts)
+
+    async def open(self, **changes: Any) -> Desk:
+        """Register a campaign and sit down at its desk."""
+        campaign = a_campaign(**changes)
+        assert await self.catalogue.register(campaign) is Registration.REGISTERED
+        known = await self.catalogue.find(campaign.id)
+        assert known is not None
+        return Desk(self, known)
+
+    async def everything(self) -> tuple[int, dict[bytes, bytes | None]]:
+        """How many writes there have been, and all keys with their contents, byte for byte."""
+        facts = await self.client.info("persistence")
+        return facts["rdb_changes_since_last_save"], {
+            name: await self.client.dump(name) for name in await self.key_names()
+        }
+
+    async def key_names(self) -> list[bytes]:
+        """The names of all keys."""
+        names: list[bytes] = await self.client.keys("*")  # type: ignore[assignment]  # text only where asked for
+        return sorted(names)
+
+    async def events(self, campaign_id: str = "spring") -> list[tuple[bytes, Any]]:
+        """The events of a campaign's first shard, as type and data."""
+        entries: Any = await self.client.xrange(keys.events_key(campaign_id, 0))
+        return [(fields[b"type"], msgpack.unpackb(fields[b"data"])) for _, fields in entries]

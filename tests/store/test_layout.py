@@ -1,0 +1,98 @@
+"""How the records lie in the store: in one cluster slot a decision, packed, and divided over shards without loss."""
+
+import re
+
+import pytest
+
+from service.domain.campaign import USERS_PER_BUCKET
+from service.domain.coupon import CouponStatus
+from service.domain.money import Money
+from service.domain.outcomes import BudgetExhausted, Issued, SoldOut
+from service.store import keys
+from tests.store.desk import CLOCK_KEY, Desk, Room
+
+pytestmark = pytest.mark.anyio
+
+PLACES = [(3, 152), (0, 287), (3, 223)]
+"""Whoever changes these moves users away from their claims: their caps and their idempotency would begin anew."""
+
+
+async def live_a_little(desk: Desk) -> None:
+    """Every verb once, so that every kind of key comes to be."""
+    for number in range(30):
+        await desk.issue(f"user {number}")
+    for shard in range(desk.campaign.shards):
+        await desk.redeem(0, shard=shard)
+        await desk.redeem(1, hold_ms=60_000, shard=shard)
+    await desk.write_through((await desk.extend()).number)
+    await desk.tidy()
+
+
+async def test_every_key_of_a_decision_carries_the_shards_hash_tag(room: Room) -> None:
+    desk = await room.open(shards=4)
+    await live_a_little(desk)
+    names = {name.decode() for name in await room.key_names()} - {CLOCK_KEY}
+    tags = {re.fullmatch(r"tg:\{([^{}]+)\}:[a-z]+(:\d+)?", name)[1] for name in names}  # type: ignore[index]
+    assert tags == {"catalogue", *(f"spring:{shard}" for shard in range(4))}
+
+
+async def test_a_user_stays_on_one_shard_and_in_one_bucket(room: Room) -> None:
+    desk = await room.open(shards=4, max_coupons=1000)
+    places = {user: desk.known.place(user) for user in (f"user {number}" for number in range(1000))}
+    await desk.change(max_coupons=100_000)
+    again = await Room(room.client).catalogue.find("spring")
+    assert again is not None
+    assert {user: again.place(user) for user in places} == places
+    per_shard = [sum(shard == wanted for shard, _ in places.values()) for wanted in range(4)]
+    assert min(per_shard) > 180
+
+
+async def test_a_users_place_is_the_same_in_every_version_of_tidegate(room: Room) -> None:
+    desk = await room.open(shards=4, max_coupons=100_000)
+    assert [desk.known.place(user) for user in ("ann", "bob", "4711")] == PLACES
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+async def test_stock_and_budget_are_exact_however_many_shards_there_are(room: Room, shards: int) -> None:
+    desk = await room.open(shards=shards, max_coupons=103, budget=Money(101 * 2500 + 7, "CNY"))
+    outcomes = [await desk.issue(f"user {number}") for number in range(400)]
+    assert sum(isinstance(outcome, Issued) for outcome in outcomes) == 101
+    assert {type(outcome) for outcome in outcomes} <= {Issued, SoldOut, BudgetExhausted}
+    counters = await desk.counters()
+    assert (counters.issued, counters.budget_committed) == (101, 101 * 2500)
+    assert len(await desk.all_coupons()) == 101
+    ledger = await room.catalogue.ledger(desk.campaign)
+    assert (ledger.remaining, ledger.budget_remaining, ledger.liability) == (2, 7, 101 * 2500)
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+async def test_the_whole_life_adds_up_over_all_shards(room: Room, shards: int) -> None:
+    desk = await room.open(shards=shards)
+    await live_a_little(desk)
+    statuses = [coupon.status for coupon in await desk.all_coupons()]
+    counters = await desk.counters()
+    assert statuses.count(CouponStatus.ISSUED) == counters.outstanding == 30 - 2 * shards
+    assert statuses.count(CouponStatus.RESERVED) == counters.reserved == shards
+    assert statuses.count(CouponStatus.REDEEMED) == counters.redeemed == shards
+
+
+async def test_coupons_and_claims_of_21_a_user_stay_packed(room: Room) -> None:
+    desk = await room.open()
+    users = [f"user-{number:027d}" for number in range(USERS_PER_BUCKET * 2)]
+    assert max(len(user) for user in users) == 32
+    wishes = [(user, str(number)) for number in range(21) for user in users]
+    for at in range(0, len(wishes), 256):
+        await desk.issue_batch(wishes[at : at + 256])
+    for sequence in range(128):
+        await desk.redeem(sequence, merchant="m" * 32, order="o" * 32)
+    names = [name for name in await room.key_names() if b":coupons:" in name or b":users:" in name]
+    assert len(names) == 21 + len({desk.known.place(user) for user in users})
+    assert {await room.client.object("encoding", name) for name in names} == {b"listpack"}
+    assert [coupon.user_id for coupon in await room.coupons.user_coupons(desk.known, users[7])] == [users[7]] * 21
+
+
+async def test_every_grant_stands_in_the_events_once(room: Room) -> None:
+    desk = await room.open(max_coupons_per_user=1)
+    await desk.issue_batch([("ann", "1"), ("ann", "2"), ("ann", "1"), ("bob", "1")])
+    await desk.issue("ann", "2")
+    assert await room.client.xlen(keys.events_key("spring", 0)) == 1
