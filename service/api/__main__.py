@@ -4,9 +4,12 @@ import asyncio
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from functools import cache
+from multiprocessing.process import BaseProcess, parent_process
+from threading import Thread
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -33,11 +36,19 @@ def settings() -> Settings:
 def application() -> ASGIApp:
     """What uvicorn calls in each of its processes."""
     configure_logs(settings().log_level)
+    if (parent := parent_process()) is not None:
+        Thread(target=_stop_after, args=(parent,), daemon=True).start()
     app = create_app(settings())
     # What lives as long as the process need not be looked at by every collection.
     gc.collect()
     gc.freeze()
     return app
+
+
+def _stop_after(parent: BaseProcess) -> None:
+    """One of several processes must not go on serving, unseen, when the one that supervises them was killed."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _check_store() -> None:
