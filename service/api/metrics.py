@@ -176,6 +176,7 @@ class Metrics:
             registry=self.registry,
         )
         self._requests: dict[tuple[str, int], RequestTally] = {}
+        self._unserved: Tally[tuple[str, str, str]] = Tally()
 
     def observe_request(self, call: str, status: int, seconds: float) -> None:
         """Count an HTTP request: `call` is issue, redeem or other."""
@@ -205,9 +206,8 @@ class Metrics:
         self, verb: Literal["issue", "redeem"], known: KnownCampaign | None, outcome: IssuancePaused | NotServed
     ) -> None:
         """Count an outcome that no batch decided. An unknown campaign's name is the caller's, and no label."""
-        counter = self._issues if verb == "issue" else self._redemptions
         campaign = OTHER if known is None else self.campaign_label(known.campaign.id)
-        counter.labels(campaign, outcome_label(outcome)).inc()
+        self._unserved[verb, campaign, outcome_label(outcome)] += 1
 
     def count_transition(self, old: BreakerRecord, new: BreakerRecord, _sample: Sample) -> None:
         """Count a change of the breaker's state; an override that changes none is not one."""
@@ -226,6 +226,9 @@ class Metrics:
         """Put what was tallied where a scrape finds it, in this process or another."""
         for tally in self._requests.values():
             tally.flush()
+        for (verb, campaign, outcome), number in self._unserved.items():
+            (self._issues if verb == "issue" else self._redemptions).labels(campaign, outcome).inc(number)
+        self._unserved.clear()
 
     def exposition(self) -> bytes:
         """What was counted, in Prometheus' text format; with several API processes, by all of them."""

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, assert_never
 
 from service.domain.money import Rate
@@ -114,6 +115,16 @@ def problem(reason: str, detail: str, headers: Headers = (), **members: Any) -> 
     return json_answer(status, body | members, headers, b"application/problem+json")
 
 
+@lru_cache(maxsize=4096)
+def _stock(reason: str, detail: str, **members: str | int) -> Answer:
+    """A problem that many are told in the same words, encoded once."""
+    return problem(reason, detail, (), **members)
+
+
+def _told_later(answer: Answer, wait: Headers) -> Answer:
+    return Answer(answer.status, answer.headers + wait, answer.body)
+
+
 def json_answer(status: int, body: object, headers: Headers = (), media_type: bytes = b"application/json") -> Answer:
     """An answer that is compact JSON."""
     encoded = json.dumps(body, separators=(",", ":")).encode()
@@ -127,7 +138,7 @@ def entity_headers(body: bytes, media_type: bytes = b"application/json") -> Head
 
 def not_found() -> Answer:
     """The one answer for all that does not exist, so that a guessed code learns nothing."""
-    return problem("not_found", "Nothing is here under that name.")
+    return _stock("not_found", "Nothing is here under that name.")
 
 
 def invalid(errors: Sequence[Any]) -> Answer:
@@ -147,7 +158,7 @@ def _invalid_field(error: Any) -> dict[str, str]:
 
 def retry_after(seconds: float, spread_s: int = 0) -> Headers:
     """`Retry-After` in whole seconds, at least one, spread at random so that callers do not return as a herd."""
-    return ((b"retry-after", b"%d" % (max(1, math.ceil(seconds)) + random.randint(0, spread_s))),)
+    return ((b"retry-after", b"%d" % (max(1, math.ceil(seconds)) + int(random.random() * (spread_s + 1)))),)
 
 
 def issue_refusal(outcome: Refusal | NotServed) -> Answer:
@@ -156,17 +167,17 @@ def issue_refusal(outcome: Refusal | NotServed) -> Answer:
         case RateLimited():
             return _rate_limited(outcome)
         case PerUserLimit():
-            return problem("per_user_limit", "The user holds as many coupons of this campaign as one may.")
+            return _stock("per_user_limit", "The user holds as many coupons of this campaign as one may.")
         case SoldOut():
-            return problem("sold_out", "Every coupon of this campaign has been issued.")
+            return _stock("sold_out", "Every coupon of this campaign has been issued.")
         case BudgetExhausted():
-            return problem("budget_exhausted", "The money left does not cover another coupon.")
+            return _stock("budget_exhausted", "The money left does not cover another coupon.")
         case CampaignNotRunning(status, starts_in_ms):
             wait = () if starts_in_ms is None else retry_after(starts_in_ms / 1000)
             return problem("campaign_not_running", f"The campaign is {status}.", wait, campaign_status=status)
         case IssuancePaused():
             wait = retry_after(outcome.retry_after_s, PAUSE_SPREAD_S if outcome.by == "operator" else 0)
-            return problem("issuance_paused", PUBLIC_MESSAGE, wait, paused_by=outcome.by)
+            return _told_later(_stock("issuance_paused", PUBLIC_MESSAGE, paused_by=outcome.by), wait)
         case UnknownCampaign():
             return not_found()
         case Overloaded() | StoreUnavailable():
@@ -216,9 +227,10 @@ def not_served(outcome: NotServed) -> Answer:
     wait = retry_after(1, RETRY_SPREAD_S)
     match outcome:
         case Overloaded():
-            return problem("overloaded", PUBLIC_MESSAGE, wait)
+            return _told_later(_stock("overloaded", PUBLIC_MESSAGE), wait)
         case StoreUnavailable():
-            return problem("store_unavailable", "Repeat the request with the same key: it counts once.", wait)
+            detail = "Repeat the request with the same key: it counts once."
+            return _told_later(_stock("store_unavailable", detail), wait)
         case _:
             assert_never(outcome)
 
@@ -228,7 +240,9 @@ def utc_text(instant_ms: int) -> str:
     return datetime.fromtimestamp(instant_ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
+@lru_cache(maxsize=4096)
 def _rate_limited(outcome: RateLimited) -> Answer:
+    """All that one batch refuses are told the same."""
     rate = Rate(outcome.per_second_milli, outcome.burst)
     window_s = math.ceil(rate.burst * 1000 / rate.per_second_milli)
     reset_s = math.ceil(outcome.retry_after_ms / 1000)
