@@ -8,6 +8,7 @@ from service.domain.money import Money, Rate, rate_share, share
 from service.domain.validity import Validity
 
 MAX_CAMPAIGNS: Final = 10_000
+MAX_ID_LENGTH: Final = 40
 MAX_COUPONS: Final = 2**34 - 1
 """What the sequence inside a code can number, per campaign."""
 MAX_COUPONS_PER_USER: Final = 1_000

@@ -121,7 +121,7 @@ class Breaker:
         return IssuanceStatus(
             issuance=record.issuance,
             reason=record.reason,
-            since_ms=self._now_ms() - (now_ms - record.since_ms) if record.epoch else self._started_ms,
+            since_ms=self._now_ms() - (now_ms - record.since_ms) if record.since_ms else self._started_ms,
             retry_after_s=self.retry_after_s(),
             mode=self.record.override.mode,
             epoch=self.record.epoch,

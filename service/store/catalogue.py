@@ -15,7 +15,7 @@ from zlib import crc32
 from pydantic import TypeAdapter
 from redis.asyncio import Redis
 
-from service.domain.campaign import MAX_CAMPAIGNS, Campaign
+from service.domain.campaign import MAX_CAMPAIGNS, MAX_ID_LENGTH, Campaign
 from service.domain.codes import CodeBook
 from service.domain.coupon import Counters
 from service.store import keys
@@ -119,7 +119,7 @@ class Catalogue:
         """The campaign of that id, from memory where possible; at first sight its shards are brought along."""
         if (known := self._by_id.get(campaign_id)) is not None:
             return known
-        if self._is_unknown("id", campaign_id):
+        if len(campaign_id) > MAX_ID_LENGTH or self._is_unknown("id", campaign_id):
             return None
         campaign = await self.load(campaign_id)
         if campaign is None:

@@ -156,6 +156,7 @@ async def test_a_mistake_of_ours_leaves_nobody_hanging(error: BaseException) -> 
     asked = door.ask("abc")
     await settle()
     await door.let_through(error)
+    assert [one.done() for one in asked] == [True] * 3
     assert [await one for one in asked] == [UNAVAILABLE] * 3
     again = door.ask("d")
     await settle()
@@ -172,7 +173,8 @@ async def test_a_store_that_answers_too_little_leaves_nobody_hanging() -> None:
     commit: GroupCommit[str, str] = GroupCommit(
         "issue", half, 9, 9, lambda _report: None, lambda _known, _outcomes: None
     )
-    assert await asyncio.gather(*[commit.submit(SPRING, 0, request) for request in "ab"]) == ["A", UNAVAILABLE]
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*[commit.submit(SPRING, 0, request) for request in "ab"]) == ["A", UNAVAILABLE]
 
 
 async def test_whoever_gives_up_is_taken_out_of_the_line_and_the_others_are_served() -> None:

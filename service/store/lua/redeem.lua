@@ -44,7 +44,7 @@ local function refusal(record, merchant, order_amount)
     return { 'reserved_elsewhere', record.redemption.hold_until - now }
   elseif now < record.starts_at then
     return { 'not_yet_valid', record.starts_at }
-  elseif order_amount >= 0 and order_amount < config.min_order_amount then
+  elseif config.min_order_amount > 0 and order_amount < config.min_order_amount then
     return { 'order_too_small', config.min_order_amount }
   elseif record.attempts >= max_attempts then
     return { 'too_many_attempts' }
