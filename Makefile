@@ -9,12 +9,12 @@ FOUND = $(shell for name in $(CANDIDATES); do $$name -c $(IS_RECENT) 2>/dev/null
 PYTHON = $(or $(FOUND),$(error Tidegate needs Python 3.11 or newer; install it, or name it with make PYTHON=...))
 ARGS ?=
 
-.PHONY: help setup run test lint check rehearse bench clean
+.PHONY: help setup run test soak lint check rehearse bench bench-incident clean
 .DEFAULT_GOAL := help
 
 help:
 	@printf '\n  \033[1mTidegate\033[0m\n\n'
-	@awk -F ' *## *' '/^[a-z]+:.*##/ { sub(/:.*/, "", $$1); printf "  \033[36mmake %-9s\033[0m %s\n", $$1, $$2 }' Makefile
+	@awk -F ' *## *' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  \033[36mmake %-15s\033[0m %s\n", $$1, $$2 }' Makefile
 	@printf '\n  Options go into ARGS: make run ARGS="--port 8080 --no-demo"\n\n'
 
 setup: $(VENV)/.run ## install what Tidegate runs on, and nothing else
@@ -25,6 +25,9 @@ run: $(VENV)/.run ## run everything here: store, API, worker, scheduler, and a c
 
 test: $(VENV)/.dev ## run the tests
 	@$(IN_VENV) pytest $(ARGS)
+
+soak: $(VENV)/.dev ## test the store against its model for many lives: ARGS adds pytest options
+	@TIDEGATE_SOAK_EXAMPLES=5000 $(IN_VENV) pytest tests/store/test_model.py $(ARGS)
 
 lint: $(VENV)/.dev ## format, lint, types, import contracts, Prometheus rules, settings table
 	$(VENV)/bin/ruff format --check .
@@ -43,6 +46,9 @@ rehearse: $(VENV)/.dev ## replay the incident: ARGS="--hours 9 --into 60s --orde
 
 bench: $(VENV)/.dev ## measure against the baselines
 	@$(IN_VENV) loadtest.bench $(ARGS)
+
+bench-incident: $(VENV)/.dev ## issue the incident's 10 million coupons over HTTP
+	@$(IN_VENV) loadtest.bench.incident $(ARGS)
 
 clean: ## remove what was installed and cached; data in .tidegate stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist *.egg-info

@@ -4,8 +4,9 @@ A definition changes by compare-and-set on its version, then each shard is given
 only a newer version. If a process dies in between, `align` brings the shards along.
 """
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -110,25 +111,19 @@ class Catalogue:
         self._by_id: dict[str, KnownCampaign] = {}
         self._by_prefix: dict[str, KnownCampaign] = {}
         self._unknown_until: dict[tuple[str, str], float] = {}
+        self._looking: dict[tuple[str, str], asyncio.Task[KnownCampaign | None]] = {}
 
     def known(self, campaign_id: str) -> KnownCampaign | None:
         """The campaign, if this process has met it: the hot path's look-up, without a wait."""
         return self._by_id.get(campaign_id)
 
     async def find(self, campaign_id: str) -> KnownCampaign | None:
-        """The campaign of that id, from memory where possible; at first sight its shards are brought along."""
+        """The campaign of that id, from memory where possible."""
         if (known := self._by_id.get(campaign_id)) is not None:
             return known
         if len(campaign_id) > MAX_ID_LENGTH or self._is_unknown("id", campaign_id):
             return None
-        campaign = await self.load(campaign_id)
-        if campaign is None:
-            self._remember_unknown("id", campaign_id)
-            return None
-        await self.align(campaign)
-        known = KnownCampaign(campaign, self._secret)
-        self._by_id[campaign_id] = self._by_prefix[campaign.code_prefix] = known
-        return known
+        return await self._look_once("id", campaign_id, self._look_up)
 
     async def find_by_prefix(self, prefix: str) -> KnownCampaign | None:
         """The campaign whose codes begin with that prefix, from memory where possible."""
@@ -136,12 +131,7 @@ class Catalogue:
             return known
         if self._is_unknown("prefix", prefix):
             return None
-        with store_errors():
-            campaign_id: bytes | None = await self._client.hget(keys.PREFIXES, prefix)  # type: ignore[assignment]
-        if campaign_id is None:
-            self._remember_unknown("prefix", prefix)
-            return None
-        return await self.find(campaign_id.decode())
+        return await self._look_once("prefix", prefix, self._look_up_by_prefix)
 
     async def load(self, campaign_id: str) -> Campaign | None:
         """The campaign's definition as it now is."""
@@ -244,6 +234,33 @@ class Catalogue:
         with suppress(Stale):
             await self._replace(refused, restored)
             await self.align(restored)
+
+    async def _look_once(
+        self, kind: str, name: str, look_up: Callable[[str], Coroutine[None, None, KnownCampaign | None]]
+    ) -> KnownCampaign | None:
+        """Ask the store once, however many meet a campaign in the same moment that this process has not seen."""
+        task = self._looking.get((kind, name))
+        if task is None:
+            task = self._looking[kind, name] = asyncio.create_task(look_up(name))
+            task.add_done_callback(lambda _task: self._looking.pop((kind, name)))
+        return await asyncio.shield(task)
+
+    async def _look_up(self, campaign_id: str) -> KnownCampaign | None:
+        campaign = await self.load(campaign_id)
+        if campaign is None:
+            self._remember_unknown("id", campaign_id)
+            return None
+        known = KnownCampaign(campaign, self._secret)
+        self._by_id[campaign_id] = self._by_prefix[campaign.code_prefix] = known
+        return known
+
+    async def _look_up_by_prefix(self, prefix: str) -> KnownCampaign | None:
+        with store_errors():
+            campaign_id: bytes | None = await self._client.hget(keys.PREFIXES, prefix)  # type: ignore[assignment]
+        if campaign_id is None:
+            self._remember_unknown("prefix", prefix)
+            return None
+        return await self.find(campaign_id.decode())
 
     def _is_unknown(self, kind: str, name: str) -> bool:
         return self._unknown_until.get((kind, name), 0.0) > time.monotonic()

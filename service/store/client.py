@@ -2,7 +2,7 @@
 
 from typing import Any, Final, cast
 
-from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -40,7 +40,8 @@ def connect(url: str, timeout_ms: int) -> Redis:
         watchers = Sentinel(sentinels, socket_timeout=timeout_ms / 1000)  # type: ignore[no-untyped-call]  # redis's own
         primary: Redis = watchers.master_for(service, **bounds)
         return primary
-    return Redis.from_url(url, **bounds)
+    # Whoever finds all connections taken waits his turn, as long as an answer may take.
+    return Redis.from_pool(BlockingConnectionPool.from_url(url, timeout=timeout_ms / 1000, **bounds))
 
 
 async def check_schema(client: Redis) -> None:

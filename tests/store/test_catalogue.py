@@ -39,6 +39,16 @@ async def test_a_campaign_is_found_by_id_and_by_prefix_as_it_was_registered(room
     assert found.codes.code(0, 7) == desk.known.codes.code(0, 7)
 
 
+async def test_a_crowd_that_meets_a_campaign_in_the_same_moment_asks_the_store_once(room: Room) -> None:
+    await room.open()
+    elsewhere = another_process(room)
+    before = (await room.client.info("commandstats"))["cmdstat_hget"]["calls"]
+    found = await asyncio.gather(*(elsewhere.find("spring") for _ in range(300)))
+    assert len(set(map(id, found))) == 1
+    assert found[0] is not None
+    assert (await room.client.info("commandstats"))["cmdstat_hget"]["calls"] == before + 1
+
+
 async def test_an_id_and_a_prefix_belong_to_the_first_who_comes(room: Room) -> None:
     await room.open()
     assert await room.catalogue.register(a_campaign(code_prefix="OTHER")) is Registration.CAMPAIGN_EXISTS

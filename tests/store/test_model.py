@@ -33,7 +33,7 @@ from service.store.coupons import RedeemRequest, SettleVerb
 from tests.store.desk import LAUNCH, UNLIMITED, Room
 from tests.store.model import Model
 
-EXAMPLES: Final = int(os.environ.get("TIDEGATE_SOAK_EXAMPLES", "60"))
+EXAMPLES: Final = int(os.environ.get("TIDEGATE_SOAK_EXAMPLES", "50"))
 STEPS: Final = 40
 DAY: Final = 86_400_000
 WORTH: Final = 2500
@@ -44,6 +44,7 @@ LONG_AFTER: Final = 20 * DAY
 users = st.sampled_from(["ann", "bob", "eve"])
 wishes = st.lists(st.tuples(users, st.sampled_from("123456")), min_size=3, max_size=8)
 sequences = st.integers(0, UNKNOWN)
+verbs: st.SearchStrategy[SettleVerb] = st.sampled_from(["commit", "release", "rollback"])
 holds = st.sampled_from([0, 0, 1_000, DAY // 2, 3 * DAY])
 caps = st.integers(5, 20)
 budgets = st.none() | st.integers(5, 20).map(lambda coupons: Money(coupons * WORTH + 1, "CNY"))
@@ -104,7 +105,7 @@ class CouponLife(RuleBasedStateMachine):
     def issue(self, wishes: list[tuple[str, str]]) -> None:
         assert self.run(self.desk.issue_batch(wishes)) == [self.model.issue(*wish) for wish in wishes]
 
-    @rule(batch=st.lists(requests, min_size=1, max_size=3))
+    @rule(batch=st.lists(requests, min_size=2, max_size=5))
     def redeem(self, batch: list[RedeemRequest]) -> None:
         batch = [replace(one, sequence=self.known_or_next(one.sequence)) for one in batch]
         expected = [
@@ -114,13 +115,12 @@ class CouponLife(RuleBasedStateMachine):
         assert self.run(self.desk.redeem_batch(batch)) == expected
 
     @precondition(lambda self: self.taken())
-    @rule(
-        verb=st.sampled_from(["commit", "release", "rollback"]), sequence=sequences, back=st.sampled_from([0, 0, 1, -1])
-    )
-    def settle(self, verb: SettleVerb, sequence: int, back: int) -> None:
-        sequence = self.taken()[sequence % len(self.taken())]
-        attempt = self.model.coupons[sequence].attempts - back
-        assert self.run(self.desk.settle(verb, sequence, attempt)) == self.model.settle(verb, sequence, attempt)
+    @rule(steps=st.lists(st.tuples(verbs, sequences, st.sampled_from([0, 0, 0, 1, -1])), min_size=1, max_size=4))
+    def settle(self, steps: list[tuple[SettleVerb, int, int]]) -> None:
+        for verb, number, back in steps:
+            sequence = self.taken()[number % len(self.taken())]
+            attempt = self.model.coupons[sequence].attempts - back
+            assert self.run(self.desk.settle(verb, sequence, attempt)) == self.model.settle(verb, sequence, attempt)
 
     @rule(sequence=sequences)
     def deactivate(self, sequence: int) -> None:

@@ -1,0 +1,225 @@
+"""Why: every promise of speed is one number with one bound; here the runs become numbers, and nothing else happens."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from statistics import median
+from typing import Final
+
+from loadtest.bench.samples import REFUSALS, Findings, Group, Load, Sample
+from service.gate.breaker import POLL_INTERVAL_S
+
+TIMES: Final = "\N{MULTIPLICATION SIGN}"
+FULL: Final = 0.95
+"""Of a core: with more than this it is what limits."""
+SPARE_POLLS: Final = 2
+"""A run may begin and end in the middle of the breaker's interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a figure must reach, or must not exceed."""
+
+    limit: float
+    unit: str
+    is_least: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a value keeps it."""
+        return value >= self.limit if self.is_least else value <= self.limit
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.is_least else '≤'} {self.limit:.3g} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure, by numbers of connections where they matter, with its bound and what limits it now.
+
+    Without values it could not be measured, and `limited_by` says why.
+    """
+
+    name: str
+    bound: Bound
+    values: Mapping[str, float]
+    limited_by: str
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether every value keeps the bound."""
+        return all(map(self.bound.holds, self.values.values()))
+
+
+def figures(findings: Findings, groups: Sequence[Group]) -> list[Figure]:
+    """The figures of some groups, in the order of the promise."""
+    of_group: Mapping[Group, Callable[[Findings], list[Figure]]] = {
+        Group.ISSUE: _issue,
+        Group.REDEEM: _redeem,
+        Group.STORE: _store,
+        Group.MEMORY: _memory,
+        Group.LATENCY: _latency,
+        Group.REFUSALS: _refusals,
+        Group.PAUSED: _paused,
+        Group.IDLE: _idle,
+    }
+    return [figure for group, make in of_group.items() if group in groups for figure in make(findings)]
+
+
+def _issue(findings: Findings) -> list[Figure]:
+    return [
+        _ratio(findings, "Issue / FastAPI and redis-py", Bound(8, TIMES, True), Load.PLAIN_FASTAPI),
+        _ratio(findings, "Issue / nginx and Lua", Bound(1.5, TIMES, True), Load.NGINX),
+        _ratio(findings, "Issue / bare ASGI", Bound(0.6, TIMES, True), Load.BARE),
+    ]
+
+
+def _ratio(findings: Findings, name: str, bound: Bound, to: Load) -> Figure:
+    values = _by_connections(findings, lambda number: findings.ratio(Load.ISSUE, to, number, _per_second))
+    return Figure(name, bound, values, findings.missing.get(to) or limited_by(findings, Load.ISSUE))
+
+
+def _redeem(findings: Findings) -> list[Figure]:
+    values = _by_connections(findings, lambda number: findings.ratio(Load.REDEEM, Load.ISSUE, number, _per_second))
+    return [Figure("Redeem / issue", Bound(0.8, TIMES, True), values, limited_by(findings, Load.REDEEM))]
+
+
+def _store(findings: Findings) -> list[Figure]:
+    return [
+        Figure(
+            "Store CPU of a coupon",
+            Bound(12, "µs"),
+            _by_connections(findings, lambda number: findings.middle(Load.ISSUE, number, _store_us)),
+            limited_by(findings, Load.ISSUE),
+        ),
+        Figure(
+            "Store CPU of a coupon / one script a request",
+            Bound(1 / 3, TIMES),
+            _by_connections(findings, lambda number: findings.ratio(Load.ISSUE, Load.PLAIN_FASTAPI, number, _store_us)),
+            limited_by(findings, Load.PLAIN_FASTAPI),
+        ),
+    ]
+
+
+def _memory(findings: Findings) -> list[Figure]:
+    growth = findings.growth
+    if growth is None:
+        return []
+    early_us, late_us = median(growth.early_us), median(growth.late_us)
+    return [
+        Figure(
+            f"Store memory of a coupon, {growth.coupons:,} coupons",
+            Bound(72, "bytes"),
+            {"": growth.bytes_per_coupon},
+            "1 a user, user ids of 8 characters, batches of 256",
+        ),
+        Figure(
+            f"Store CPU of a coupon at {growth.coupons:,} / at {growth.early_coupons:,}",
+            Bound(1.15, TIMES),
+            {"": late_us / early_us},
+            f"{late_us:.1f} against {early_us:.1f} µs",
+        ),
+    ]
+
+
+def _latency(findings: Findings) -> list[Figure]:
+    values, told = {}, []
+    for number in sorted({paced.connections for paced in findings.paced}):
+        runs = [paced for paced in findings.paced if paced.connections == number]
+        values[str(number)] = median(run.p99_ms for run in runs)
+        told.append(f"{runs[0].per_second:,.0f}/s with p50 {median(run.p50_ms for run in runs):.1f} ms")
+    limit = f"open loop: {', '.join(told)}" if told else limited_by(findings, Load.ISSUE)
+    return [Figure("p99 at half of the peak", Bound(10, "ms"), values, limit)]
+
+
+def _refusals(findings: Findings) -> list[Figure]:
+    return [
+        Figure(
+            f"Cost: {load} / issue",
+            Bound(1, TIMES),
+            _by_connections(findings, partial(_dearness, findings, load)),
+            limited_by(findings, load),
+        )
+        for load in REFUSALS
+    ]
+
+
+def _dearness(findings: Findings, load: Load, number: int) -> float | None:
+    time = findings.ratio(Load.ISSUE, load, number, _per_second)
+    cpu = findings.ratio(load, Load.ISSUE, number, lambda sample: sample.cpu_us)
+    return None if time is None or cpu is None else max(time, cpu)
+
+
+def _paused(findings: Findings) -> list[Figure]:
+    paused = [sample for sample in findings.samples if sample.load is Load.PAUSED]
+    polls = max((sample.script_calls for sample in paused), default=0)
+    return [
+        Figure(
+            "API CPU: paused / issue",
+            Bound(0.5, TIMES),
+            _by_connections(findings, lambda number: findings.ratio(Load.PAUSED, Load.ISSUE, number, _service_us)),
+            limited_by(findings, Load.PAUSED),
+        ),
+        Figure(
+            "Store calls: paused",
+            Bound(0, ""),
+            _by_connections(findings, lambda number: _calls_beyond_polls(paused, number)),
+            f"{polls} calls at most in a run, the breaker's own",
+        ),
+    ]
+
+
+def _calls_beyond_polls(paused: Sequence[Sample], number: int) -> float | None:
+    beyond = [
+        max(0, sample.script_calls - ceil(sample.seconds / POLL_INTERVAL_S) - SPARE_POLLS)
+        for sample in paused
+        if sample.connections == number
+    ]
+    return max(beyond, default=None)
+
+
+def _idle(findings: Findings) -> list[Figure]:
+    if not findings.idle:
+        return []
+    gate, bare = (
+        median(values)
+        for values in zip(*((idle.group_commit_us, idle.evalsha_us) for idle in findings.idle), strict=True)
+    )
+    ratio = median(idle.group_commit_us / idle.evalsha_us for idle in findings.idle)
+    told = f"the disk: p50 {gate:.0f} against {bare:.0f} µs"
+    return [Figure("Issue when idle / one EVALSHA", Bound(1.5, TIMES), {"": ratio}, told)]
+
+
+def limited_by(findings: Findings, load: Load) -> str:
+    """Which core was full at most connections, and who used it: the service's core, then that of store and wrk."""
+    numbers = findings.connections()
+    shares = [
+        findings.middle(load, numbers[-1], share) if numbers else None
+        for share in (
+            lambda sample: sample.service_cpu_s / sample.seconds,
+            lambda sample: sample.store_cpu_s / sample.seconds,
+            lambda sample: sample.people_cpu_s / sample.seconds,
+        )
+    ]
+    if None in shares:
+        return findings.missing.get(load, "not measured")
+    service, store, generator = (share or 0.0 for share in shares)
+    full = "the API" if service >= FULL else "store and wrk" if store + generator >= FULL else "no core"
+    return f"{full}: API {service:.0%}; store {store:.0%}, wrk {generator:.0%}"
+
+
+def _by_connections(findings: Findings, value: Callable[[int], float | None]) -> dict[str, float]:
+    found = {str(number): value(number) for number in findings.connections()}
+    return {number: value for number, value in found.items() if value is not None}
+
+
+def _per_second(sample: Sample) -> float:
+    return sample.per_second
+
+
+def _service_us(sample: Sample) -> float:
+    return sample.service_us
+
+
+def _store_us(sample: Sample) -> float:
+    return sample.store_us

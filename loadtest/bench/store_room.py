@@ -1,0 +1,128 @@
+"""Why: some figures are the store room's own, and some need coupons by the million: no HTTP is in the way here."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from itertools import count
+from statistics import median
+from typing import Any, Final
+
+import uvloop
+from redis.asyncio import Redis
+
+from loadtest.bench.systems import Tidegate
+from service.gate.group_commit import GroupCommit
+from service.settings import GroupCommitSettings, read_settings
+from service.store.catalogue import Catalogue, KnownCampaign
+from service.store.client import connect
+from service.store.coupons import CouponStore, IssueRequest
+from service.store.scripts import STORE_CLOCK, Scripts, load
+
+BATCH: Final = GroupCommitSettings().max_batch
+DIGEST_BYTES: Final = 8
+TIMEOUT_MS: Final = 30_000
+BLOCKS: Final = 10
+BLOCK: Final = 50
+SHARD: Final = 0
+"""A campaign has one shard unless the settings say otherwise."""
+
+
+class StoreRoom:
+    """Issues coupons in the store of a running Tidegate, as fast as one caller can."""
+
+    def __init__(self, service: Tidegate, client: Redis, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self._url = service.store.url
+        scripts = Scripts(client)
+        settings = read_settings(store_url=self._url, code_secret=service.code_secret)
+        self._catalogue = Catalogue(client, scripts, settings.read_code_key())
+        self._coupons = CouponStore(scripts)
+
+    def issue(self, campaign_id: str, first_user: int, users: int) -> None:
+        """Issue a coupon to each of so many users, in the largest batches there are."""
+        self._runner.run(self._issue(campaign_id, first_user, users))
+
+    def codes(self, campaign_id: str, first: int, coupons: int) -> list[str]:
+        """The codes of coupons by the order in which they were issued."""
+        known = self._runner.run(self._known(campaign_id))
+        return [known.codes.code(SHARD, sequence) for sequence in range(first, first + coupons)]
+
+    def idle_us(self, campaign_id: str, number: int) -> tuple[float, float]:
+        """The median time of one issue alone, in microseconds: by the group commit, and by the same EVALSHA bare.
+
+        Every `number` has users of its own.
+        """
+        return self._runner.run(self._idle_us(campaign_id, number))
+
+    async def _known(self, campaign_id: str) -> KnownCampaign:
+        known = await self._catalogue.find(campaign_id)
+        assert known is not None, campaign_id
+        return known
+
+    async def _issue(self, campaign_id: str, first_user: int, users: int) -> None:
+        known = await self._known(campaign_id)
+        last = first_user + users
+        for first in range(first_user, last, BATCH):
+            batch = [_request(known, user) for user in range(first, min(first + BATCH, last))]
+            await self._coupons.issue(known, SHARD, batch)
+
+    async def _idle_us(self, campaign_id: str, number: int) -> tuple[float, float]:
+        known = await self._known(campaign_id)
+        users = count(number * 2 * BLOCKS * BLOCK)
+        gate = GroupCommit(
+            "issue",
+            self._coupons.issue,
+            BATCH,
+            BATCH,
+            observe=lambda _report: None,
+            count=lambda _known, _outcomes: None,
+        )
+        through_the_gate, bare = [], []
+        async with Redis.from_url(self._url) as client:
+            for _ in range(BLOCKS):
+                for _ in range(BLOCK):
+                    request = _request(known, next(users))
+                    began = time.perf_counter()
+                    await gate.submit(known, SHARD, request)
+                    through_the_gate.append(time.perf_counter() - began)
+                for _ in range(BLOCK):
+                    sha, keys, arguments = await _call(client, known, _request(known, next(users)))
+                    began = time.perf_counter()
+                    await client.evalsha(sha, len(keys), *keys, *arguments)
+                    bare.append(time.perf_counter() - began)
+        return median(through_the_gate) * 1e6, median(bare) * 1e6
+
+
+@contextmanager
+def store_room(service: Tidegate) -> Iterator[StoreRoom]:
+    """The store room over a Tidegate's store, with a connection and an event loop of its own."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        client = connect(service.store.url, TIMEOUT_MS)
+        try:
+            yield StoreRoom(service, client, runner)
+        finally:
+            runner.run(client.aclose())
+
+
+class _Noted(Scripts):
+    """Notes which script would be run, and runs nothing."""
+
+    async def run(self, name: str, keys: list[str], *args: str | bytes | int) -> Any:
+        self.noted = (load(name, STORE_CLOCK).sha, keys, args)
+        return None
+
+
+async def _call(
+    client: Redis, known: KnownCampaign, request: IssueRequest
+) -> tuple[str, list[str], Sequence[str | bytes | int]]:
+    scripts = _Noted(client)
+    await CouponStore(scripts).issue(known, SHARD, [request])
+    return scripts.noted
+
+
+def _request(known: KnownCampaign, number: int) -> IssueRequest:
+    user_id = f"{number:08d}"
+    _, bucket = known.place(user_id)
+    return IssueRequest(user_id, bucket, blake2b(user_id.encode(), digest_size=DIGEST_BYTES).digest())

@@ -1,0 +1,104 @@
+"""Why: speed that loses or invents a coupon is none, so every measured run is counted up afterwards."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
+
+from service.cli.remote import Remote
+
+STATES: Final = ("outstanding", "reserved", "redeemed", "expired", "deactivated")
+GRANTED: Final = frozenset({"issued", "redeemed", "replayed"})
+OUTCOMES: Final = ("tidegate_issue_total", "tidegate_redeem_total")
+KEYS_A_SCAN: Final = 1_000
+CALL_TIMEOUT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the people saw: all answers, those that were refusals, and requests that were never answered."""
+
+    requests: int
+    refused: int
+    broken: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How often a campaign had which outcome, and what became of its coupons: by its counters, and by counting."""
+
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    issued: int = 0
+    records: int = 0
+    stock_taken: int = 0
+    conservation_error: int = 0
+
+
+def answer_violations(answers: Answers, outcome: str) -> Iterator[str]:
+    """What is wrong with the answers of a run in which every request should have had one outcome."""
+    if answers.broken:
+        yield f"{answers.broken:,} requests were not answered"
+    if answers.refused != (0 if outcome in GRANTED else answers.requests):
+        yield f"{answers.refused:,} of {answers.requests:,} answers were refusals"
+
+
+def ledger_violations(answers: Answers, connections: int, outcome: str, before: Tally, after: Tally) -> Iterator[str]:
+    """What is wrong with the ledger after such a run.
+
+    When the people leave, one request of each connection may have been decided that nobody waited for.
+    """
+    least, most = answers.requests, answers.requests + connections
+    for name in {outcome, *after.outcomes}:
+        grown = after.outcomes.get(name, 0) - before.outcomes.get(name, 0)
+        if not (least <= grown <= most if name == outcome else grown == 0):
+            yield f"{answers.requests:,} requests were answered, and {grown:,} counted as {name}"
+    grown = after.issued - before.issued
+    if not (least <= grown <= most if outcome == "issued" else grown == 0):
+        yield f"{answers.requests:,} requests were answered, and {grown:,} coupons issued"
+    if not after.issued == after.records == after.stock_taken:
+        yield f"{after.issued:,} issued, {after.records:,} records, {after.stock_taken:,} taken from stock"
+    if after.conservation_error:
+        yield f"the conservation error is {after.conservation_error:,}"
+
+
+def tidegate_tally(service: Remote, metrics_url: str, store: Redis, campaign_id: str) -> Tally:
+    """Count up one of Tidegate's campaigns. Raises CommandError or httpx.HTTPError."""
+    campaign = service.get(f"/v1/campaigns/{campaign_id}")
+    counters: dict[str, int] = campaign["counters"]
+    blocks = store.pipeline(transaction=False)
+    for key in store.scan_iter(f"tg:{{{campaign_id}:*}}:coupons:*", count=KEYS_A_SCAN):
+        blocks.hlen(key)
+    return Tally(
+        outcomes=_outcomes(metrics_url, campaign_id),
+        issued=counters["issued"],
+        records=sum(blocks.execute()),
+        stock_taken=campaign["max_coupons"] - counters["remaining"],
+        conservation_error=counters["issued"] - sum(counters[state] for state in STATES),
+    )
+
+
+def baseline_tally(store: Redis, campaign_id: str) -> Tally:
+    """Count up the one campaign of a baseline, each of whose users has one coupon."""
+    campaign = store.hgetall(f"campaign:{{{campaign_id}}}")
+    issued, committed, amount = (int(campaign[name]) for name in ("issued", "committed", "amount"))
+    return Tally(
+        outcomes={"issued": issued},
+        issued=issued,
+        # Besides coupons and as many users there are the campaign and its events, which begin with the first coupon.
+        records=(store.dbsize() - 1) // 2,
+        stock_taken=committed // amount,
+        conservation_error=issued - store.xlen(f"events:{{{campaign_id}}}"),
+    )
+
+
+def _outcomes(metrics_url: str, campaign_id: str) -> dict[str, int]:
+    answer = httpx.get(metrics_url, timeout=CALL_TIMEOUT_S, trust_env=False)
+    return {
+        sample.labels["outcome"]: int(sample.value)
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+        if sample.name in OUTCOMES and sample.labels["campaign"] == campaign_id
+    }
