@@ -118,7 +118,7 @@ class Catalogue:
         return self._by_id.get(campaign_id)
 
     async def find(self, campaign_id: str) -> KnownCampaign | None:
-        """The campaign of that id, from memory where possible."""
+        """The campaign of that id, from memory where possible; at first sight its shards are brought along."""
         if (known := self._by_id.get(campaign_id)) is not None:
             return known
         if len(campaign_id) > MAX_ID_LENGTH or self._is_unknown("id", campaign_id):
@@ -250,6 +250,7 @@ class Catalogue:
         if campaign is None:
             self._remember_unknown("id", campaign_id)
             return None
+        await self.align(campaign)
         known = KnownCampaign(campaign, self._secret)
         self._by_id[campaign_id] = self._by_prefix[campaign.code_prefix] = known
         return known
