@@ -50,6 +50,7 @@ def new_campaign(request: CampaignRequest, now_ms: int, wanted_shards: int) -> d
         user_buckets=1,
         created_at_ms=now_ms,
     )
+    _check_exact(campaign)
     shards = domain.shards_for(wanted_shards, campaign)
     return replace(campaign, shards=shards, user_buckets=domain.user_buckets_for(campaign.max_coupons, shards))
 
@@ -68,6 +69,7 @@ def changed_campaign(old: domain.Campaign, change: CampaignChange) -> domain.Cam
             case value:
                 fields[name] = value
     new = replace(old, **fields, version=old.version + 1)
+    _check_exact(new)
     if domain.shards_for(old.shards, new) < old.shards:
         raise _refused("body", f"each of the campaign's {old.shards} shards needs a coupon and a token of every rate")
     return new
@@ -112,6 +114,11 @@ def campaign_body(ledger: CampaignLedger) -> Campaign:
             ),
         }
     )
+
+
+def _check_exact(campaign: domain.Campaign) -> None:
+    if campaign.budget is None and campaign.max_coupons * campaign.benefit.amount > money.MAX_COMMITTED:
+        raise _refused("max_coupons", f"times the benefit must stay below {money.MAX_COMMITTED} without a budget")
 
 
 def _refused(field: str, message: str) -> Refused:

@@ -7,6 +7,10 @@ MAX_AMOUNT: Final = 10**14
 """The largest amount in minor units; it fits the 48 bits that a record has for it."""
 
 
+MAX_COMMITTED: Final = 2**53 - 1
+"""The most money that one campaign may promise in all: what the store's numbers count exactly."""
+
+
 @dataclass(frozen=True, slots=True)
 class Money:
     """An amount in minor units (fen, cents) of an ISO 4217 currency."""

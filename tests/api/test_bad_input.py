@@ -97,6 +97,12 @@ async def test_money_is_in_one_currency_and_coupons_outlive_their_issue(api: Cal
     assert await contents(room) == before
 
 
+async def test_a_campaign_without_a_budget_promises_no_more_than_can_be_counted_exactly(api: Caller) -> None:
+    vast = {"kind": "amount", "amount": 10**14, "currency": "CNY"}
+    assert set(field_errors(await api.create(max_coupons=100, benefit=vast, budget=None))) == {"max_coupons"}
+    assert (await api.create(max_coupons=90, benefit=vast, budget=None)).status_code == 201
+
+
 async def test_every_mistake_of_a_request_is_named_but_only_so_many(api: Caller) -> None:
     errors = field_errors(await api.create(id="A/B", max_coupons=-1, surprise=1, budget=MONEY | {"amount": 0}))
     assert set(errors) == {"id", "max_coupons", "surprise", "budget.amount"}
