@@ -1,12 +1,9 @@
 """Why: whoever was not there reads the rehearsal afterwards: one page, one table for programs, one picture."""
 
 import csv
-import os
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -15,9 +12,8 @@ from loadtest.intervals import Interval, first_requests, quantile
 from loadtest.messages import Answer, Verb
 from loadtest.picture import draw
 from loadtest.plan import Plan
+from loadtest.provenance import commit, now, processor
 from loadtest.verdict import Check
-
-GIT_TIMEOUT_S: Final = 5.0
 
 STYLE: Final = """
 :root { color-scheme: light dark; }
@@ -52,9 +48,9 @@ def facts(plan: Plan, answers: Sequence[Answer]) -> dict[str, str]:
         f"seed {plan.seed}",
         **{f"Time to {verb.value}": _times(answers, verb) for verb in (Verb.ISSUE, Verb.LOOK, Verb.REDEEM)},
         "Customers set out": f"{_lateness(answers)} ms late at p99, the generator's own doing",
-        "Machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
-        "Commit": _commit(),
-        "When": datetime.now(UTC).isoformat(timespec="seconds"),
+        "Machine": f"{processor()}, {platform.system()}, Python {platform.python_version()}",
+        "Commit": commit(),
+        "When": now(),
     }
 
 
@@ -65,26 +61,6 @@ def _times(answers: Sequence[Answer], verb: Verb) -> str:
 
 def _lateness(answers: Sequence[Answer]) -> float:
     return quantile(sorted((answer.started_s - answer.due_s) * 1000 for answer in first_requests(answers)), 0.99)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, "") or platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    command = ("git", "describe", "--always", "--dirty", "--abbrev=12")
-    try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 def _page(said: Mapping[str, str], checks: Sequence[Check], intervals: Sequence[Interval], picture: str) -> str:

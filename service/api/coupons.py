@@ -16,17 +16,8 @@ from service.api.problems import (
     redeem_refusal,
     wrong_redemption_status,
 )
-from service.api.wire import (
-    Coupon,
-    CouponList,
-    IssueBody,
-    OpaqueId,
-    OptionalReason,
-    Reason,
-    RedeemBody,
-    Redemption,
-    Wire,
-)
+from service.api.vocabulary import OpaqueId, Wire
+from service.api.wire import Coupon, CouponList, IssueBody, OptionalReason, Reason, RedeemBody, Redemption
 from service.domain.codes import CouponAddress, RedemptionAddress, split_code, split_redemption_id
 from service.domain.outcomes import (
     CouponDeactivated,

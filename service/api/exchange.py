@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.metrics import Metrics
 from service.api.problems import Answer, problem
-from service.api.wire import MAX_BODY_BYTES
+from service.api.vocabulary import MAX_BODY_BYTES
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PROCESS: Final = secrets.token_hex(4).encode() + b"-"

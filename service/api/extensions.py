@@ -10,7 +10,8 @@ from fastapi import APIRouter
 from service.api.door import PartsOf
 from service.api.problems import Refused, invalid, not_found, problem
 from service.api.spelling import moment_text
-from service.api.wire import Extension, ExtensionRequest, milliseconds
+from service.api.vocabulary import milliseconds
+from service.api.wire import Extension, ExtensionRequest
 from service.domain.campaign import Campaign
 from service.domain.validity import MAX_EXTENSIONS
 from service.store.extensions import ExtensionProgress

@@ -6,17 +6,8 @@ from typing import Any, Final
 
 from service.api.problems import Refused, invalid
 from service.api.spelling import moment_text
-from service.api.wire import (
-    Campaign,
-    CampaignChange,
-    CampaignRequest,
-    Counters,
-    IssueWindow,
-    Money,
-    Rate,
-    Validity,
-    milliseconds,
-)
+from service.api.vocabulary import IssueWindow, Money, Rate, Validity, milliseconds
+from service.api.wire import Campaign, CampaignChange, CampaignRequest, Counters
 from service.domain import campaign as domain
 from service.domain import money, validity
 from service.store.catalogue import CampaignLedger

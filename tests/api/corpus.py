@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from service.api.wire import MAX_BODY_BYTES
+from service.api.vocabulary import MAX_BODY_BYTES
 from service.domain.codes import CodeBook, CouponAddress, RedemptionAddress
 from tests.api.caller import CAMPAIGN, settings
 from tests.api.exchange import KEY, Ask

@@ -1,0 +1,161 @@
+"""The vocabulary of the wire: the values that requests and answers are made of, each with its bounds."""
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    Strict,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from service.domain.money import MAX_AMOUNT
+from service.domain.validity import DAY_MS, Duration, zone_exists
+
+MAX_BODY_BYTES: Final = 16 * 1024
+MAX_BURST: Final = 10**8
+MAX_PER_SECOND: Final = 10**6
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""An instant between these can be written in every zone."""
+
+_RFC_3339: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
+
+
+def _duration(text: str) -> str:
+    Duration.parse(text)
+    return text
+
+
+@lru_cache(maxsize=1024)
+def _zone(name: str) -> str:
+    # Looking one up walks a folder, and every campaign that is shown has one.
+    if not zone_exists(name):
+        raise ValueError("not an IANA time zone, such as Asia/Shanghai")
+    return name
+
+
+def _rfc_3339(value: object) -> object:
+    if isinstance(value, datetime) or (isinstance(value, str) and _RFC_3339.fullmatch(value)):
+        return value
+    raise ValueError("must be RFC 3339 text with an offset, such as 2026-02-28T23:59:59+08:00")
+
+
+def _in_our_time(moment: datetime) -> datetime:
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError("must be between the years 1970 and 9998")
+    return moment
+
+
+def _to_the_millisecond(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
+
+
+Moment = Annotated[
+    AwareDatetime,
+    Strict(False),
+    BeforeValidator(_rfc_3339),
+    AfterValidator(_in_our_time),
+    PlainSerializer(_to_the_millisecond, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+CampaignId = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"), Field(examples=["spring-festival"])
+]
+OpaqueId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~:@+-]{0,63}$")]
+"""An id that the caller chose: letters, digits and . _ ~ : @ + -, at most 64."""
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(examples=["CNY"])]
+Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
+DurationText = Annotated[str, StringConstraints(max_length=40), AfterValidator(_duration), Field(examples=["P7D"])]
+ZoneName = Annotated[str, StringConstraints(max_length=64), AfterValidator(_zone), Field(examples=["Asia/Shanghai"])]
+
+
+class Wire(BaseModel):
+    """What all wire models share: exact types, and no field that nobody reads."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Money(Wire):
+    """An amount in minor units of a currency."""
+
+    amount: Amount
+    currency: Currency
+
+
+class Benefit(Wire):
+    """What a coupon is worth: an amount off, for orders from `min_order_amount` on."""
+
+    kind: Literal["amount"]
+    amount: Amount
+    currency: Currency
+    min_order_amount: Annotated[int, Field(ge=0, le=MAX_AMOUNT)] = 0
+
+
+class IssueWindow(Wire):
+    """When coupons are issued: from `starts_at` on, until `ends_at`."""
+
+    starts_at: Moment
+    ends_at: Moment
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> Self:
+        if self.ends_at <= self.starts_at:
+            raise ValueError("ends_at must be later than starts_at")
+        return self
+
+
+class Validity(Wire):
+    """When coupons may be redeemed: until `expires_at`, or for `duration` from issue after a `wait`."""
+
+    timezone: ZoneName
+    starts_at: Moment | None = None
+    expires_at: Moment | None = None
+    wait: DurationText | None = None
+    duration: DurationText | None = None
+
+    @model_validator(mode="after")
+    def _is_one_rule(self) -> Self:
+        if (self.expires_at is None) == (self.duration is None):
+            raise ValueError("give either expires_at or duration")
+        if self.starts_at is not None and self.expires_at is None:
+            raise ValueError("starts_at goes with expires_at; with duration, say wait")
+        if self.wait is not None and self.duration is None:
+            raise ValueError("wait goes with duration; with expires_at, say starts_at")
+        if self.starts_at is not None and self.expires_at is not None and self.expires_at <= self.starts_at:
+            raise ValueError("expires_at must be later than starts_at")
+        if self.duration is not None and Duration.parse(self.duration) == Duration():
+            raise ValueError("duration must be longer than nothing")
+        return self
+
+
+class Rate(Wire):
+    """A token bucket: `per_second` tokens flow in, `burst` fit."""
+
+    per_second: Annotated[float, Field(gt=0, le=MAX_PER_SECOND, description="Down to a thousandth.")]
+    burst: Annotated[int, Field(ge=1, le=MAX_BURST)]
+
+    @field_validator("per_second")
+    @classmethod
+    def _is_a_number_of_thousandths(cls, value: float) -> float:
+        if round(value * 1000) < 1 or abs(value * 1000 - round(value * 1000)) > 1e-6:
+            raise ValueError("must be a multiple of 0.001")
+        return value
+
+
+def milliseconds(moment: datetime) -> int:
+    """The instant in milliseconds since the epoch; what is finer is cut off."""
+    delta = moment - EARLIEST
+    return delta.days * DAY_MS + delta.seconds * 1000 + delta.microseconds // 1000
