@@ -192,7 +192,7 @@ class Demand(LoadTestShape):
     """As many customers at hand as the curve's rate asks for. Nobody is sent home early: to wait costs nothing."""
 
     def __init__(self, plan: Plan, agenda: Agenda) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # Locust has no types here
         self._plan = plan
         self._agenda = agenda
         self._customers = FEWEST_CUSTOMERS

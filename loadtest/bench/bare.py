@@ -6,8 +6,7 @@ from typing import Final
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from service.api.__main__ import BACKLOG, KEEP_ALIVE_S
-from service.api.corked import CorkedProtocol
+from service.api.__main__ import SERVER
 
 ANSWER: Final = (
     b'{"code":"BENCH-0123-4567-89AB-CDEF","campaign_id":"bench-issue","user_id":"u0000000","status":"issued",'
@@ -32,16 +31,4 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        app,
-        port=int(sys.argv[1]),
-        loop="uvloop",
-        http=CorkedProtocol,
-        ws="none",
-        backlog=BACKLOG,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        log_config=None,
-        timeout_keep_alive=KEEP_ALIVE_S,
-    )
+    uvicorn.run(app, port=int(sys.argv[1]), **SERVER)

@@ -10,6 +10,7 @@ import tempfile
 from functools import cache
 from multiprocessing.process import BaseProcess, parent_process
 from threading import Thread
+from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -21,12 +22,21 @@ from service.settings import Settings, SettingsError, read_settings
 from service.store.client import SchemaTooNew, check_schema, connect
 from service.store.scripts import StoreError
 
-BACKLOG = 4096
-KEEP_ALIVE_S = 75
 GC_THRESHOLDS = (100_000, 50, 1_000)
 """What a request makes dies by reference count; looking for cycles as often as by default cost 5 % of the time."""
-GRACE_S = 10
-"""How long a stopping process waits for the answers under way."""
+SERVER: Final[dict[str, Any]] = {
+    "loop": "uvloop",
+    "http": CorkedProtocol,
+    "ws": "none",
+    "backlog": 4096,
+    "access_log": False,
+    "server_header": False,
+    "proxy_headers": False,
+    "log_config": None,
+    "timeout_keep_alive": 75,
+    "timeout_graceful_shutdown": 10,
+}
+"""How uvicorn serves; the bench's bare application is served the same way."""
 
 
 @cache
@@ -65,9 +75,10 @@ async def _check_store() -> None:
 def main() -> int:
     """Serve until told to stop. Returns the exit code."""
     try:
+        settings().read_code_key()
         asyncio.run(_check_store())
     except SettingsError as error:
-        print(error, file=sys.stderr)
+        print(f"tidegate: {error}", file=sys.stderr)
         return 2
     except (StoreError, SchemaTooNew) as error:
         print(f"tidegate: cannot use the store: {error}", file=sys.stderr)
@@ -83,16 +94,7 @@ def main() -> int:
             host=settings().host,
             port=settings().port,
             workers=workers,
-            loop="uvloop",
-            http=CorkedProtocol,
-            ws="none",
-            backlog=BACKLOG,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            log_config=None,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=GRACE_S,
+            **SERVER,
         )
     finally:
         if shared_metrics:

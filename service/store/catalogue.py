@@ -257,6 +257,7 @@ class Catalogue:
 
     async def _look_up_by_prefix(self, prefix: str) -> KnownCampaign | None:
         with store_errors():
+            # Text comes only from a client that is told to decode, and ours is not.
             campaign_id: bytes | None = await self._client.hget(keys.PREFIXES, prefix)  # type: ignore[assignment]
         if campaign_id is None:
             self._remember_unknown("prefix", prefix)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from service.cli.processes import FIRST_RESTART_PAUSE_S, MAX_RESTARTS, RESTART_WINDOW_S, RestartBudget
+from tests.store.server import running_store
 from tests.story.running import STOP_TIMEOUT_S, Up, eventually, free_port, is_alive, tidegate, up
 
 PARTS = ["store", "API", "worker", "scheduler"]
@@ -184,6 +185,14 @@ def test_a_missing_store_is_one_line(command: str, data: Path) -> None:
     refused = tidegate(command, "--data-dir", str(data), TIDEGATE_STORE_URL=address, TIDEGATE_CODE_SECRET="s" * 32)
     assert (refused.returncode, refused.stdout) == (3, "")
     assert refused.stderr.startswith("tidegate: no store answers: ")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_store_elsewhere_without_a_code_secret_is_one_line(data: Path) -> None:
+    with running_store() as store:
+        refused = tidegate("serve", "--data-dir", str(data), TIDEGATE_STORE_URL=store.url)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("tidegate: TIDEGATE_CODE_SECRET: must be set with TIDEGATE_STORE_URL")
     assert len(refused.stderr.splitlines()) == 1
 
 
