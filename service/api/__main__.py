@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service.api.app import create_app
-from service.api.corked import CorkedProtocol
+from service.api.fast_lane import FastLaneProtocol
 from service.logs import configure_logs
 from service.settings import Settings, SettingsError, read_settings
 from service.store.client import SchemaTooNew, check_schema, connect
@@ -26,7 +26,7 @@ GC_THRESHOLDS = (100_000, 50, 1_000)
 """What a request makes dies by reference count; looking for cycles as often as by default cost 5 % of the time."""
 SERVER: Final[dict[str, Any]] = {
     "loop": "uvloop",
-    "http": CorkedProtocol,
+    "http": FastLaneProtocol,
     "ws": "none",
     "backlog": 4096,
     "access_log": False,

@@ -1,4 +1,4 @@
-"""The ASGI application: FastAPI behind the exchange, the fast lane in front of it, the door in front of both."""
+"""The ASGI application: FastAPI behind the exchange and the door; and the fast lane, which it hands to the server."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,11 +11,11 @@ from starlette.types import ASGIApp
 
 from service import __version__
 from service.api import campaigns, coupons, extensions, operations
-from service.api.door import AnswerResponse, Door
+from service.api.door import AnswerResponse, Door, Doorkeeper
 from service.api.exchange import Exchange, body_too_large
-from service.api.fast_lane import FastLane
+from service.api.fast_lane import LANE, FastLane
 from service.api.parts import Parts
-from service.api.problems import Refused, invalid, not_found, not_served, problem
+from service.api.problems import Refused, internal_error, invalid, not_found, not_served, problem
 from service.api.wire import Problem
 from service.domain.outcomes import StoreUnavailable
 from service.settings import Settings
@@ -43,18 +43,19 @@ class DocumentedApp(FastAPI):
 def create_app(settings: Settings) -> ASGIApp:
     """The whole application. Its lifespan keeps the breaker at work; the store must be up when it begins."""
     parts = Parts(settings)
-    served: ASGIApp = FastLane(fastapi_lane(parts), parts)
     keys = [key.get_secret_value() for key in settings.api_keys]
-    return Door(served, keys) if keys else served
+    doorkeeper = Doorkeeper(keys) if keys else None
+    served = fastapi_lane(parts, FastLane(parts, doorkeeper))
+    return served if doorkeeper is None else Door(served, doorkeeper)
 
 
-def fastapi_lane(parts: Parts) -> ASGIApp:
-    """Everything over FastAPI, issue and redeem too."""
+def fastapi_lane(parts: Parts, fast_lane: FastLane | None = None) -> ASGIApp:
+    """Everything over FastAPI, issue and redeem too. The server's connections are handed the fast lane, if any."""
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with parts.running():
-            yield
+            yield {LANE: fast_lane}
 
     app = DocumentedApp(
         title="Tidegate",
@@ -104,4 +105,4 @@ async def _http_error(_request: Request, error: Any) -> AnswerResponse:
 
 
 async def _internal_error(_request: Request, _error: Any) -> AnswerResponse:
-    return AnswerResponse(problem("internal_error", "The error has been logged under this answer's X-Request-Id."))
+    return AnswerResponse(internal_error())

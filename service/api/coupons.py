@@ -6,11 +6,11 @@ from fastapi import APIRouter, Path, Request
 
 from service.api import hot_calls
 from service.api.door import AnswerResponse, PartsOf
+from service.api.exchange import header
 from service.api.parts import Parts
 from service.api.problems import (
     Answer,
     Refused,
-    entity_headers,
     not_found,
     not_served,
     redeem_refusal,
@@ -58,7 +58,10 @@ async def issue(campaign_id: str, request: Request, parts: PartsOf) -> AnswerRes
     """Issue one coupon to a user. Repeating a request with its Idempotency-Key gives the same coupon again."""
     refused = hot_calls.refused_unread(parts, campaign_id)
     return AnswerResponse(
-        refused or await hot_calls.issue(parts, campaign_id, request.headers.raw, await request.body())
+        refused
+        or await hot_calls.issue(
+            parts, campaign_id, header(request.headers.raw, b"idempotency-key"), await request.body()
+        )
     )
 
 
@@ -155,4 +158,4 @@ async def _find_redemption(parts: Parts, redemption_id: str) -> tuple[KnownCampa
 
 
 def _ok(body: bytes) -> AnswerResponse:
-    return AnswerResponse(Answer(200, entity_headers(body), body))
+    return AnswerResponse(Answer(200, body))

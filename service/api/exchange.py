@@ -4,6 +4,7 @@ import itertools
 import re
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -11,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.metrics import Metrics
-from service.api.problems import Answer, problem
+from service.api.problems import Answer, headers_of, problem
 from service.api.vocabulary import MAX_BODY_BYTES
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -32,12 +33,14 @@ class BodyTooLarge(HTTPException):
         super().__init__(413)
 
 
-def request_id_of(scope: Scope) -> bytes:
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
+    """The first header of that name in lower case, or nothing."""
+    return next((value for found, value in headers if found == name), b"")
+
+
+def request_id_of(told: bytes) -> bytes:
     """The caller's `X-Request-Id` if it is a safe one, else a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return bytes(value)
-    return _PROCESS + b"%x" % next(_numbers)
+    return told if told and _REQUEST_ID.fullmatch(told) else _PROCESS + b"%x" % next(_numbers)
 
 
 async def read_body(receive: Receive) -> bytes:
@@ -56,7 +59,7 @@ async def read_body(receive: Receive) -> bytes:
 
 async def send_answer(send: Send, answer: Answer, request_id: bytes) -> None:
     """Send the whole answer."""
-    headers = [*answer.headers, (b"x-request-id", request_id)]
+    headers = [*headers_of(answer), (b"x-request-id", request_id)]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 
@@ -81,7 +84,7 @@ class Exchange:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = request_id_of(scope)
+        request_id = request_id_of(header(scope["headers"], b"x-request-id"))
         began = time.perf_counter()
         status = 500
 

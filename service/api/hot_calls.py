@@ -1,9 +1,8 @@
 """Issue and redeem, from bytes to bytes: the two calls that everybody makes in the same minute.
 
-Both lanes end here, so they cannot differ: the fast lane at ASGI level, and the FastAPI lane that declares them.
+Both lanes go through these steps, so they cannot differ: read what is wanted, wait for the store, spell the outcome.
 """
 
-from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
 
@@ -12,7 +11,6 @@ from pydantic import TypeAdapter, ValidationError
 from service.api.parts import Parts
 from service.api.problems import (
     Answer,
-    entity_headers,
     invalid,
     issue_refusal,
     not_found,
@@ -25,14 +23,17 @@ from service.domain.coupon import DEFAULT_HOLD_MS
 from service.domain.outcomes import (
     IssuancePaused,
     Issued,
+    IssueOutcome,
     Overloaded,
     Redeemed,
+    RedeemOutcome,
     RedemptionReplayed,
     Replayed,
     StoreUnavailable,
     UnknownCode,
 )
 from service.domain.validity import DAY_MS, Duration
+from service.store.catalogue import KnownCampaign
 from service.store.coupons import IssueRequest, RedeemRequest
 from service.store.scripts import StoreError
 
@@ -40,15 +41,32 @@ MAX_KEY_BYTES: Final = 255
 DIGEST_BYTES: Final = 8
 REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 
-_ISSUE_BODY: Final = TypeAdapter(IssueBody)
-_REDEEM_BODY: Final = TypeAdapter(RedeemBody)
-
-Head = Iterable[tuple[bytes, bytes]]
+_ISSUE_BODY: Final = TypeAdapter(IssueBody).validator
+_REDEEM_BODY: Final = TypeAdapter(RedeemBody).validator
 
 
-async def issue(parts: Parts, campaign_id: str, head: Head, body: bytes) -> Answer:
+async def issue(parts: Parts, campaign_id: str, key: bytes, body: bytes) -> Answer:
     """Issue one coupon of the campaign to the user in the body, once for each idempotency key of his."""
-    key = _idempotency_key(head)
+    wish = read_issue(parts, campaign_id, key, body)
+    if isinstance(wish, Answer):
+        return wish
+    try:
+        known = parts.catalogue.known(campaign_id) or await parts.catalogue.find(campaign_id)
+    except StoreError:
+        return issue_refusal(StoreUnavailable())
+    if known is None:
+        return not_found()
+    shard, request = placed(known, wish)
+    return issue_answer(parts, known, shard, request, await parts.issuing.submit(known, shard, request))
+
+
+def refused_unread(parts: Parts, campaign_id: str) -> Answer | None:
+    """The answer to everybody while the breaker is open, before a body is read; None while it lets anyone in."""
+    return _paused(parts, campaign_id, None) if parts.breaker.share_permille == 0 else None
+
+
+def read_issue(parts: Parts, campaign_id: str, key: bytes, body: bytes) -> tuple[str, bytes] | Answer:
+    """Who wants a coupon under which idempotency key, or why he gets none."""
     if not key or len(key) > MAX_KEY_BYTES:
         return problem(
             "idempotency_key_required",
@@ -60,22 +78,25 @@ async def issue(parts: Parts, campaign_id: str, head: Head, body: bytes) -> Answ
         return invalid(error.errors(include_url=False, include_input=False))
     if not parts.breaker.admits_user(user_id):
         return _paused(parts, campaign_id, user_id)
-    try:
-        known = parts.catalogue.known(campaign_id) or await parts.catalogue.find(campaign_id)
-    except StoreError:
-        return issue_refusal(StoreUnavailable())
-    if known is None:
-        return not_found()
+    return user_id, key
+
+
+def placed(known: KnownCampaign, wish: tuple[str, bytes]) -> tuple[int, IssueRequest]:
+    """The user's shard, and the request to it."""
+    user_id, key = wish
     shard, bucket = known.place(user_id)
-    digest = blake2b(key, digest_size=DIGEST_BYTES).digest()
-    outcome = await parts.issuing.submit(known, shard, IssueRequest(user_id, bucket, digest))
+    return shard, IssueRequest(user_id, bucket, blake2b(key, digest_size=DIGEST_BYTES).digest())
+
+
+def issue_answer(
+    parts: Parts, known: KnownCampaign, shard: int, request: IssueRequest, outcome: IssueOutcome
+) -> Answer:
+    """What the user is told."""
     match outcome:
-        case Issued(sequence, issued_at_ms, starts_at_ms, expires_at_ms):
-            times = (issued_at_ms, starts_at_ms, expires_at_ms)
-            return _created(parts.spelling(known).written(shard, sequence, user_id, "issued", *times))
-        case Replayed(sequence, issued_at_ms, starts_at_ms, expires_at_ms):
-            times = (issued_at_ms, starts_at_ms, expires_at_ms)
-            return _created(parts.spelling(known).written(shard, sequence, user_id, "issued", *times), replayed=True)
+        case Issued():
+            return Answer(201, parts.spelling(known).issued(shard, request.user_id, outcome))
+        case Replayed():
+            return Answer(201, parts.spelling(known).issued(shard, request.user_id, outcome), REPLAYED)
         case Overloaded() | StoreUnavailable():
             parts.metrics.count_unserved("issue", known, outcome)
             return issue_refusal(outcome)
@@ -83,17 +104,11 @@ async def issue(parts: Parts, campaign_id: str, head: Head, body: bytes) -> Answ
             return issue_refusal(outcome)
 
 
-def refused_unread(parts: Parts, campaign_id: str) -> Answer | None:
-    """The answer to everybody while the breaker is open, before a body is read; None while it lets anyone in."""
-    return _paused(parts, campaign_id, None) if parts.breaker.share_permille == 0 else None
-
-
 async def redeem(parts: Parts, code: str, body: bytes) -> Answer:
     """Redeem or reserve the coupon for the merchant's order in the body."""
-    try:
-        request = _REDEEM_BODY.validate_json(body)
-    except ValidationError as error:
-        return invalid(error.errors(include_url=False, include_input=False))
+    wish = read_redeem(body)
+    if isinstance(wish, Answer):
+        return wish
     split = split_code(code)
     if split is None:
         return not_found()
@@ -105,16 +120,31 @@ async def redeem(parts: Parts, code: str, body: bytes) -> Answer:
     address = None if known is None else known.codes.read_code(sealed)
     if known is None or address is None:
         return redeem_refusal(UnknownCode())
-    outcome = await parts.redeeming.submit(
-        known,
-        address.shard,
-        RedeemRequest(address.sequence, request.merchant_id, request.order_id, request.order_amount, _hold_ms(request)),
-    )
+    request = redemption_of(address.sequence, wish)
+    outcome = await parts.redeeming.submit(known, address.shard, request)
+    return redeem_answer(parts, known, outcome)
+
+
+def read_redeem(body: bytes) -> RedeemBody | Answer:
+    """Which merchant's order wants the coupon, or what is wrong with the body."""
+    try:
+        return _REDEEM_BODY.validate_json(body)
+    except ValidationError as error:
+        return invalid(error.errors(include_url=False, include_input=False))
+
+
+def redemption_of(sequence: int, wish: RedeemBody) -> RedeemRequest:
+    """The request to the coupon's shard."""
+    return RedeemRequest(sequence, wish.merchant_id, wish.order_id, wish.order_amount, _hold_ms(wish))
+
+
+def redeem_answer(parts: Parts, known: KnownCampaign, outcome: RedeemOutcome) -> Answer:
+    """What the merchant is told."""
     match outcome:
         case Redeemed(redemption):
-            return _created(parts.spelling(known).redemption(redemption))
+            return Answer(201, parts.spelling(known).redemption(redemption))
         case RedemptionReplayed(redemption):
-            return _created(parts.spelling(known).redemption(redemption), replayed=True)
+            return Answer(201, parts.spelling(known).redemption(redemption), REPLAYED)
         case Overloaded() | StoreUnavailable():
             parts.metrics.count_unserved("redeem", known, outcome)
             return redeem_refusal(outcome)
@@ -122,21 +152,10 @@ async def redeem(parts: Parts, code: str, body: bytes) -> Answer:
             return redeem_refusal(outcome)
 
 
-def _idempotency_key(head: Head) -> bytes:
-    for name, value in head:
-        if name == b"idempotency-key":
-            return value
-    return b""
-
-
 def _paused(parts: Parts, campaign_id: str, user_id: str | None) -> Answer:
     outcome = IssuancePaused("breaker", parts.breaker.retry_after_s(user_id))
     parts.metrics.count_unserved("issue", parts.catalogue.known(campaign_id), outcome)
     return issue_refusal(outcome)
-
-
-def _created(body: bytes, replayed: bool = False) -> Answer:
-    return Answer(201, entity_headers(body) + REPLAYED if replayed else entity_headers(body), body)
 
 
 def _hold_ms(request: RedeemBody) -> int:

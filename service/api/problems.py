@@ -45,6 +45,9 @@ PAUSE_SPREAD_S: Final = 30
 MOST_ERRORS: Final = 20
 LONGEST_FIELD: Final = 100
 
+JSON: Final = b"application/json"
+PROBLEM_JSON: Final = b"application/problem+json"
+
 Headers = tuple[tuple[bytes, bytes], ...]
 
 PROBLEMS: Final = {
@@ -85,13 +88,14 @@ PROBLEMS: Final = {
 """Every `reason` with its status and title; the type is `/problems/` and the reason with dashes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """A whole HTTP answer."""
+    """A whole HTTP answer; `headers` are those that its body does not need. Not frozen: one is made for each request."""
 
     status: int
-    headers: Headers
     body: bytes
+    headers: Headers = ()
+    media_type: bytes = JSON
 
 
 class Refused(Exception):
@@ -112,7 +116,7 @@ def problem(reason: str, detail: str, headers: Headers = (), **members: Any) -> 
         "detail": detail,
         "reason": reason,
     }
-    return json_answer(status, body | members, headers, b"application/problem+json")
+    return json_answer(status, body | members, headers, PROBLEM_JSON)
 
 
 @lru_cache(maxsize=4096)
@@ -122,18 +126,26 @@ def _stock(reason: str, detail: str, **members: str | int) -> Answer:
 
 
 def _told_later(answer: Answer, wait: Headers) -> Answer:
-    return Answer(answer.status, answer.headers + wait, answer.body)
+    return Answer(answer.status, answer.body, answer.headers + wait, answer.media_type)
 
 
-def json_answer(status: int, body: object, headers: Headers = (), media_type: bytes = b"application/json") -> Answer:
+def json_answer(status: int, body: object, headers: Headers = (), media_type: bytes = JSON) -> Answer:
     """An answer that is compact JSON."""
-    encoded = json.dumps(body, separators=(",", ":")).encode()
-    return Answer(status, (*entity_headers(encoded, media_type), *headers), encoded)
+    return Answer(status, json.dumps(body, separators=(",", ":")).encode(), headers, media_type)
 
 
-def entity_headers(body: bytes, media_type: bytes = b"application/json") -> Headers:
-    """The headers that describe a body."""
-    return ((b"content-type", media_type), (b"content-length", b"%d" % len(body)))
+def headers_of(answer: Answer) -> Headers:
+    """All headers of the answer, those that describe its body first."""
+    return (
+        (b"content-type", answer.media_type),
+        (b"content-length", b"%d" % len(answer.body)),
+        *answer.headers,
+    )
+
+
+def internal_error() -> Answer:
+    """The answer when something broke here."""
+    return problem("internal_error", "The error has been logged under this answer's X-Request-Id.")
 
 
 def not_found() -> Answer:

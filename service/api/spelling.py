@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from service.domain.codes import CouponAddress, RedemptionAddress
 from service.domain.coupon import Coupon, Redemption, RedemptionStatus
+from service.domain.outcomes import Issued, Replayed
 from service.store.catalogue import KnownCampaign
 
 
@@ -47,24 +48,17 @@ class CampaignSpelling:
 
     def coupon(self, coupon: Coupon) -> bytes:
         """The coupon as it stands."""
-        times = (coupon.issued_at_ms, coupon.starts_at_ms, coupon.expires_at_ms)
-        return self.written(coupon.shard, coupon.sequence, coupon.user_id, coupon.status, *times)
+        return self._written(coupon.shard, coupon.user_id, coupon.status, coupon)
 
-    def written(
-        self,
-        shard: int,
-        sequence: int,
-        user_id: str,
-        status: str,
-        issued_at_ms: int,
-        starts_at_ms: int,
-        expires_at_ms: int,
-    ) -> bytes:
-        """A coupon from its parts, as the hot path has them."""
+    def issued(self, shard: int, user_id: str, outcome: Issued | Replayed) -> bytes:
+        """The coupon as it was issued."""
+        return self._written(shard, user_id, "issued", outcome)
+
+    def _written(self, shard: int, user_id: str, status: str, coupon: Coupon | Issued | Replayed) -> bytes:
+        times = _times_json(coupon.issued_at_ms, coupon.starts_at_ms, coupon.expires_at_ms, self._timezone)
         return (
-            f'{{"code":"{self._codes.code(shard, sequence)}","campaign_id":"{self._campaign_id}",'
-            f'"user_id":"{user_id}","status":"{status}","benefit":{self._benefit},'
-            f"{_times_json(issued_at_ms, starts_at_ms, expires_at_ms, self._timezone)}}}"
+            f'{{"code":"{self._codes.code(shard, coupon.sequence)}","campaign_id":"{self._campaign_id}",'
+            f'"user_id":"{user_id}","status":"{status}","benefit":{self._benefit},{times}}}'
         ).encode()
 
     def redemption(self, redemption: Redemption) -> bytes:

@@ -10,9 +10,9 @@ from service.domain.campaign import CampaignStatus
 from service.domain.coupon import Coupon, Redemption
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Issued:
-    """A coupon was issued, and is on disk."""
+    """A coupon was issued, and is on disk. Not frozen: one is made for each coupon, and freezing quadruples its cost."""
 
     sequence: int
     issued_at_ms: int

@@ -1,14 +1,14 @@
 """Group commit: requests that arrive while a script call is under way leave together in the next one.
 
-One call is in flight per shard and verb. Idle, a batch is one request and costs one round trip; busy, batches grow by
-themselves, and one fsync in the store covers all of them. That is what makes "on disk before the 201" nearly free.
+Idle, a batch is one request and costs one round trip; busy, batches grow by themselves, and one fsync in the store
+covers all of them. That is what makes "on disk before the 201" nearly free.
 """
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from service.domain.outcomes import Overloaded, StoreUnavailable
 from service.gate.signals import BatchReport, failure_of
@@ -17,17 +17,34 @@ from service.store.scripts import StoreError
 
 Request = TypeVar("Request")
 Outcome = TypeVar("Outcome")
-Waiting = tuple[Request, asyncio.Future[Outcome | StoreUnavailable], float]
-"""A request, where its outcome will be put, and since when it waits."""
+Decided = TypeVar("Decided", contravariant=True)
 
 OVERLOADED: Final = Overloaded()
 STORE_UNAVAILABLE: Final = StoreUnavailable()
+MAX_CALLS: Final = 2
+"""Calls under way at once for one shard and verb: while the store works on one, the next is on its way."""
+WORTH_ANOTHER_CALL: Final = 64
+"""Only so many who wait are worth a second call; fewer pay less when they share the next one."""
+
+
+class Waiter(Protocol[Request, Decided]):
+    """Somebody in line: what he wants, since when he waits, and whether he has gone.
+
+    He is told the outcome once, or nothing if he has gone; `receive` must not raise.
+    """
+
+    request: Request
+    since_s: float
+    gone: bool
+
+    def receive(self, outcome: Decided | Overloaded | StoreUnavailable) -> None:
+        """Take the outcome."""
 
 
 class GroupCommit(Generic[Request, Outcome]):
     """One verb's batches. `call` decides a batch of one shard and returns its outcomes in order.
 
-    `max_batch` bounds how long one call may hold the store, `max_waiting` how many requests a shard keeps waiting.
+    `max_batch` bounds how long one call may hold the store, `max_waiting` how many requests wait in all lines together.
     `observe` hears of every batch, `count` of the outcomes of every batch that the store answered.
     """
 
@@ -46,7 +63,8 @@ class GroupCommit(Generic[Request, Outcome]):
         self._max_waiting = max_waiting
         self._observe = observe
         self._count = count
-        self._lanes: dict[str, _Lane[Request, Outcome]] = {}
+        self._waiting = 0
+        self._lines: dict[str, _Line[Request, Outcome]] = {}
 
     async def submit(
         self, campaign: KnownCampaign, shard: int, request: Request
@@ -56,76 +74,110 @@ class GroupCommit(Generic[Request, Outcome]):
         A caller who gives up while waiting is taken out of the line; one who gives up later is not told, but what
         the store decided stands.
         """
-        lane = self._lanes.get(campaign.state_keys[shard])
-        if lane is None:
-            lane = self._lanes[campaign.state_keys[shard]] = _Lane()
-            lane.task = asyncio.create_task(self._drain(campaign, shard, lane))
-        elif len(lane.waiting) >= self._max_waiting:
-            return OVERLOADED
-        answer = lane.create_answer()
-        lane.waiting.append((request, answer, time.perf_counter()))
-        return await answer
-
-    async def _drain(self, campaign: KnownCampaign, shard: int, lane: "_Lane[Request, Outcome]") -> None:
+        caller: _Caller[Request, Outcome] = _Caller(request)
+        self.enqueue(campaign, shard, caller)
         try:
-            while batch := lane.depart(self._max_batch):
-                await self._commit(campaign, shard, lane, batch)
+            return await caller.outcome
         finally:
-            del self._lanes[campaign.state_keys[shard]]
-            lane.give_up()
+            caller.gone = True
 
-    async def _commit(
-        self,
-        campaign: KnownCampaign,
-        shard: int,
-        lane: "_Lane[Request, Outcome]",
-        batch: list[Waiting[Request, Outcome]],
-    ) -> None:
-        began = time.perf_counter()
+    def enqueue(self, campaign: KnownCampaign, shard: int, waiter: Waiter[Request, Outcome]) -> None:
+        """Put somebody in line. A full house turns him away at once."""
+        if self._waiting >= self._max_waiting:
+            waiter.receive(OVERLOADED)
+            return
+        line = self._lines.get(campaign.state_keys[shard])
+        if line is None:
+            line = self._lines[campaign.state_keys[shard]] = _Line(campaign, shard)
+        line.waiting.append(waiter)
+        self._waiting += 1
+        if not line.calls or (len(line.calls) < MAX_CALLS and len(line.waiting) >= WORTH_ANOTHER_CALL):
+            line.calls.add(asyncio.create_task(self._drain(line)))
+
+    async def _drain(self, line: "_Line[Request, Outcome]") -> None:
+        try:
+            while batch := self._depart(line):
+                await self._commit(line, batch)
+                if len(line.calls) > 1 and len(line.waiting) < WORTH_ANOTHER_CALL:
+                    break
+        finally:
+            line.calls.discard(asyncio.current_task())
+            if not line.calls:
+                del self._lines[line.key]
+                self._send_away(line)
+
+    def _depart(self, line: "_Line[Request, Outcome]") -> "list[Waiter[Request, Outcome]]":
+        """Take the first in line, without those who have gone."""
+        batch: list[Waiter[Request, Outcome]] = []
+        while line.waiting and len(batch) < self._max_batch:
+            waiter = line.waiting.popleft()
+            self._waiting -= 1
+            if not waiter.gone:
+                batch.append(waiter)
+        return batch
+
+    async def _commit(self, line: "_Line[Request, Outcome]", batch: "list[Waiter[Request, Outcome]]") -> None:
+        began_s = time.perf_counter()
         failure = None
         try:
-            outcomes = await self._call(campaign, shard, [request for request, _, _ in batch])
+            outcomes = await self._call(line.campaign, line.shard, [waiter.request for waiter in batch])
+            if len(outcomes) != len(batch):
+                raise AssertionError(f"{len(outcomes)} outcomes for {len(batch)} requests")
         except StoreError as error:
             failure = failure_of(error)
             # Whoever waits behind a failed call would only wait to fail as well.
-            lane.give_up()
+            self._send_away(line)
+            _tell_unavailable(batch)
+        except BaseException:
+            _tell_unavailable(batch)
+            raise
         else:
-            for (_, answer, _), outcome in zip(batch, outcomes, strict=True):
-                if not answer.done():
-                    answer.set_result(outcome)
-            self._count(campaign, outcomes)
-        finally:
-            _give_up(batch)
-        waited_s = began - batch[0][2]
-        self._observe(BatchReport(self._verb, len(batch), waited_s, time.perf_counter() - began, failure))
+            # The next batch leaves first: the store need not wait while this one's answers are written.
+            asyncio.get_running_loop().call_soon(self._deliver, line.campaign, batch, outcomes)
+        waited_s = began_s - batch[0].since_s
+        self._observe(BatchReport(self._verb, len(batch), waited_s, time.perf_counter() - began_s, failure))
+
+    def _deliver(
+        self, campaign: KnownCampaign, batch: "list[Waiter[Request, Outcome]]", outcomes: list[Outcome]
+    ) -> None:
+        for waiter, outcome in zip(batch, outcomes, strict=True):
+            if not waiter.gone:
+                waiter.receive(outcome)
+        self._count(campaign, outcomes)
+
+    def _send_away(self, line: "_Line[Request, Outcome]") -> None:
+        self._waiting -= len(line.waiting)
+        _tell_unavailable(line.waiting)
+        line.waiting.clear()
 
 
-class _Lane(Generic[Request, Outcome]):
-    """The line before one shard; it exists while somebody stands in it."""
+class _Line(Generic[Request, Outcome]):
+    """The line before one shard; it exists while somebody stands in it or is being served."""
 
-    def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None
-        self.waiting: deque[Waiting[Request, Outcome]] = deque()
-        # Asking for the running loop costs a system call, and every request needs a future.
-        self.create_answer: Callable[[], asyncio.Future[Outcome | StoreUnavailable]]
-        self.create_answer = asyncio.get_running_loop().create_future
-
-    def depart(self, most: int) -> list[Waiting[Request, Outcome]]:
-        """Take the first in line, without those who gave up."""
-        batch: list[Waiting[Request, Outcome]] = []
-        while self.waiting and len(batch) < most:
-            waiting = self.waiting.popleft()
-            if not waiting[1].done():
-                batch.append(waiting)
-        return batch
-
-    def give_up(self) -> None:
-        """Send everybody away."""
-        _give_up(self.waiting)
-        self.waiting.clear()
+    def __init__(self, campaign: KnownCampaign, shard: int) -> None:
+        self.campaign = campaign
+        self.shard = shard
+        self.key = campaign.state_keys[shard]
+        self.calls: set[asyncio.Task[None] | None] = set()
+        self.waiting: deque[Waiter[Request, Outcome]] = deque()
 
 
-def _give_up(waiting: Iterable[Waiting[Request, Outcome]]) -> None:
-    for _, answer, _ in waiting:
-        if not answer.done():
-            answer.set_result(STORE_UNAVAILABLE)
+class _Caller(Generic[Request, Outcome]):
+    """Waits in a coroutine."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.since_s = time.perf_counter()
+        self.gone = False
+        self.outcome: asyncio.Future[Outcome | Overloaded | StoreUnavailable]
+        self.outcome = asyncio.get_running_loop().create_future()
+
+    def receive(self, outcome: Outcome | Overloaded | StoreUnavailable) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+
+def _tell_unavailable(waiting: Iterable[Waiter[Request, Outcome]]) -> None:
+    for waiter in waiting:
+        if not waiter.gone:
+            waiter.receive(STORE_UNAVAILABLE)

@@ -117,6 +117,10 @@ class Catalogue:
         """The campaign, if this process has met it: the hot path's look-up, without a wait."""
         return self._by_id.get(campaign_id)
 
+    def known_by_prefix(self, prefix: str) -> KnownCampaign | None:
+        """The campaign whose codes begin with that prefix, if this process has met it."""
+        return self._by_prefix.get(prefix)
+
     async def find(self, campaign_id: str) -> KnownCampaign | None:
         """The campaign of that id, from memory where possible; at first sight its shards are brought along."""
         if (known := self._by_id.get(campaign_id)) is not None:

@@ -46,16 +46,19 @@ OPERATOR_PAUSE_RETRY_S = 30
 SettleVerb = Literal["commit", "release", "rollback"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class IssueRequest:
-    """One user's wish for one coupon; `key_digest` is 8 bytes of the idempotency key's hash."""
+    """One user's wish for one coupon; `key_digest` is 8 bytes of the idempotency key's hash.
+
+    Requests are not frozen: one is made for each call, and freezing quadruples its cost.
+    """
 
     user_id: str
     user_bucket: int
     key_digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RedeemRequest:
     """One merchant's wish to redeem one coupon; `hold_ms` above 0 reserves it for so long instead."""
 

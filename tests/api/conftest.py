@@ -8,7 +8,6 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from service.api.app import fastapi_lane
-from service.api.fast_lane import FastLane
 from service.api.parts import Parts
 from tests.api.caller import Caller, settings
 from tests.store.desk import TURNABLE_CLOCK, Room
@@ -41,5 +40,5 @@ async def parts(room: Room, store_url: str) -> AsyncIterator[Parts]:
 @pytest.fixture
 async def api(parts: Parts) -> AsyncIterator[Caller]:
     """Somebody in front of the API."""
-    async with Caller(FastLane(fastapi_lane(parts), parts)) as caller:
+    async with Caller(fastapi_lane(parts)) as caller:
         yield caller

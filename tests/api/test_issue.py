@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from service.api.app import fastapi_lane
-from service.api.fast_lane import FastLane
 from service.api.parts import Parts
 from tests.api.caller import CAMPAIGN, Caller, contents, reason, refusal, settings, suspend
 from tests.store.desk import EXPIRY, Room
@@ -164,7 +163,7 @@ async def test_an_operators_pause_stops_issue_and_nothing_else(api: Caller) -> N
 
 async def test_a_store_that_is_away_and_a_line_that_is_full_are_503_and_charge_nothing(own_store: StoreServer) -> None:
     parts = Parts(settings(own_store.url, group_commit={"max_waiting": 1, "store_timeout_ms": 200}))
-    async with parts.running(), Caller(FastLane(fastapi_lane(parts), parts)) as api:
+    async with parts.running(), Caller(fastapi_lane(parts)) as api:
         await api.open(validity={"timezone": "UTC", "duration": "P7D"})
         code = await api.code()
         await suspend(own_store)

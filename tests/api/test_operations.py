@@ -7,7 +7,6 @@ import pytest
 from structlog.typing import EventDict
 
 from service.api.app import fastapi_lane
-from service.api.fast_lane import FastLane
 from service.api.parts import Parts
 from tests.api.caller import Caller, field_errors, reason, refusal, settings, suspend
 from tests.store.desk import TURNABLE_CLOCK, Room
@@ -110,7 +109,7 @@ async def test_while_the_breaker_is_open_no_issue_reaches_the_store_nor_does_a_s
     room: Room, store_url: str
 ) -> None:
     parts = Parts(settings(store_url), TURNABLE_CLOCK)
-    async with Caller(FastLane(fastapi_lane(parts), parts)) as api:
+    async with Caller(fastapi_lane(parts)) as api:
         await api.open()
         await api.override("forced_open")
         before = await commands(room)
@@ -145,7 +144,7 @@ async def test_the_log_has_a_line_for_each_request_with_its_id_and_route_but_not
 
 async def test_a_process_whose_store_hangs_lives_but_is_not_ready(own_store: StoreServer) -> None:
     parts = Parts(settings(own_store.url, group_commit={"store_timeout_ms": 200}))
-    async with parts.running(), Caller(FastLane(fastapi_lane(parts), parts)) as api:
+    async with parts.running(), Caller(fastapi_lane(parts)) as api:
         await suspend(own_store)
         assert (await api.http.get("/livez")).status_code == 200
         assert refusal(await api.http.get("/readyz")) == (503, "not_ready")
@@ -156,7 +155,7 @@ async def test_a_process_whose_store_hangs_lives_but_is_not_ready(own_store: Sto
 
 async def test_a_store_that_does_not_answer_opens_the_breaker(own_store: StoreServer) -> None:
     parts = Parts(settings(own_store.url, group_commit={"store_timeout_ms": 200}, breaker={}))
-    async with parts.running(), Caller(FastLane(fastapi_lane(parts), parts)) as api:
+    async with parts.running(), Caller(fastapi_lane(parts)) as api:
         own_store.kill()
         for _ in range(MOST_SAMPLES):
             await parts.breaker.tick()
