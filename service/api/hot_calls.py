@@ -128,9 +128,10 @@ async def redeem(parts: Parts, code: str, body: bytes) -> Answer:
 def read_redeem(body: bytes) -> RedeemBody | Answer:
     """Which merchant's order wants the coupon, or what is wrong with the body."""
     try:
-        return _REDEEM_BODY.validate_json(body)
+        wish: RedeemBody = _REDEEM_BODY.validate_json(body)
     except ValidationError as error:
         return invalid(error.errors(include_url=False, include_input=False))
+    return wish
 
 
 def redemption_of(sequence: int, wish: RedeemBody) -> RedeemRequest:

@@ -90,7 +90,7 @@ PROBLEMS: Final = {
 
 @dataclass(slots=True)
 class Answer:
-    """A whole HTTP answer; `headers` are those that its body does not need. Not frozen: one is made for each request."""
+    """A whole HTTP answer; `headers` are those beside the body's own. Not frozen: one is made for each request."""
 
     status: int
     body: bytes

@@ -12,7 +12,7 @@ from service.domain.coupon import Coupon, Redemption
 
 @dataclass(slots=True)
 class Issued:
-    """A coupon was issued, and is on disk. Not frozen: one is made for each coupon, and freezing quadruples its cost."""
+    """A coupon was issued, and is on disk. Not frozen: one is made for each coupon, and freezing is dear."""
 
     sequence: int
     issued_at_ms: int

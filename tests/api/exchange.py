@@ -1,14 +1,25 @@
-"""Why: what both lanes answer is compared byte for byte, so requests are made as a server hands them over."""
+"""Why: what both lanes answer is compared byte for byte, so requests go over a real connection, as bytes."""
 
-from collections import deque
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
-from urllib.parse import unquote
+from pathlib import Path
+from typing import Any, Final
 
-from starlette.types import ASGIApp, Message
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from service.api.__main__ import SERVER
+from service.api.app import fastapi_lane
+from service.api.fast_lane import LANE, FastLane, FastLaneProtocol
+from service.api.parts import Parts
 
 REQUEST_ID: Final = (b"x-request-id", b"the-same-on-both-lanes")
 KEY: Final = (b"idempotency-key", b"first")
+LAST: Final = b"GET /livez HTTP/1.1\r\nhost: tidegate\r\nconnection: close\r\nx-request-id: last\r\n\r\n"
+"""Its answer is the last on a connection, whatever came before."""
+PATIENCE_S: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,48 +35,64 @@ class Ask:
     headers: tuple[tuple[bytes, bytes], ...] = (KEY,)
     hangs_up: bool = False
 
+    def spelled(self) -> list[bytes]:
+        """What goes over the wire, piece by piece."""
+        headers = [(b"host", b"tidegate.example"), REQUEST_ID, *self.headers]
+        if not any(name in (b"content-length", b"transfer-encoding") for name, _ in headers):
+            headers.append((b"content-length", b"%d" % (sum(map(len, self.pieces)) + self.hangs_up)))
+        head = b"".join([b"%b: %b\r\n" % header for header in headers])
+        line = f"{self.method} {self.target} HTTP/1.1\r\n".encode()
+        first, *rest = self.pieces or (b"",)
+        return [line + head + b"\r\n" + first, *rest]
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """All that goes over the wire in return; a client that hung up gets nothing."""
-
-    status: int = 0
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    body: bytes = b""
+    def is_complete(self) -> bool:
+        """Whether the server gets all that the head promises."""
+        length = dict(self.headers).get(b"content-length", b"")
+        promised = int(length) if length.isdigit() and len(length) < 9 else 0
+        return not self.hangs_up and promised <= sum(map(len, self.pieces))
 
 
-async def answer_to(app: ASGIApp, ask: Ask) -> Answer:
-    """What the app answers to one request."""
-    raw_path, _, query = ask.target.partition("?")
-    pieces = deque(ask.pieces or (b"",))
-    start: Message = {"status": 0, "headers": []}
-    body = bytearray()
+class Lane:
+    """One lane, and how to reach it."""
 
-    async def receive() -> Message:
-        if not pieces:
-            return {"type": "http.disconnect"}
-        piece = pieces.popleft()
-        return {"type": "http.request", "body": piece, "more_body": bool(pieces) or ask.hangs_up}
+    def __init__(self, state: ServerState, app_state: dict[str, Any], socket: Path) -> None:
+        self.state = state
+        self.app_state = app_state
+        self._socket = socket
 
-    async def send(message: Message) -> None:
-        nonlocal start
-        if message["type"] == "http.response.start":
-            start = message
-        else:
-            body.extend(message.get("body", b""))
+    async def answer_to(self, ask: Ask) -> bytes:
+        """All that comes back for one request, before the connection's last answer."""
+        pieces = ask.spelled()
+        if ask.is_complete():
+            return await self.converse([*pieces[:-1], pieces[-1] + LAST])
+        return await self.converse(pieces, hang_up=True)
 
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": ask.method,
-        "scheme": "http",
-        "path": unquote(raw_path),
-        "raw_path": raw_path.encode(),
-        "query_string": query.encode(),
-        "root_path": "",
-        "headers": [(b"host", b"tidegate.example"), REQUEST_ID, *ask.headers],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 8000),
-    }
-    await app(scope, receive, send)
-    return Answer(start["status"], tuple((bytes(name), bytes(value)) for name, value in start["headers"]), bytes(body))
+    async def converse(self, pieces: Sequence[bytes], hang_up: bool = False) -> bytes:
+        """Send the pieces one after the other, and read until the server closes."""
+        async with asyncio.timeout(PATIENCE_S):
+            reader, writer = await asyncio.open_unix_connection(self._socket)
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                # So that the server reads it by itself.
+                await asyncio.sleep(0.001)
+            if hang_up:
+                writer.write_eof()
+            said = await reader.read()
+            writer.close()
+        return said
+
+
+@asynccontextmanager
+async def served(parts: Parts, socket: Path, front: bool, **options: Any) -> AsyncIterator[Lane]:
+    """The API's own protocol over the FastAPI lane, with or without the fast lane in front."""
+    config = Config(fastapi_lane(parts), lifespan="off", **{**SERVER, **options})
+    config.load()
+    state = ServerState()
+    state.default_headers = [(b"date", b"Fri, 06 Feb 2026 00:00:00 GMT")]
+    app_state = {LANE: FastLane(parts, None)} if front else {}
+    server = await asyncio.get_running_loop().create_unix_server(
+        lambda: FastLaneProtocol(config=config, server_state=state, app_state=app_state), socket
+    )
+    async with server:
+        yield Lane(state, app_state, socket)

@@ -1,0 +1,123 @@
+"""The fast lane keeps a connection's manners: it closes the idle, finishes what it began, and forgets who has gone."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.api.app import fastapi_lane
+from service.api.door import Doorkeeper
+from service.api.fast_lane import LANE, FastLane
+from service.api.parts import Parts
+from service.api.vocabulary import MAX_BODY_BYTES
+from tests.api.caller import Caller, settings
+from tests.api.corpus import issue, redeem
+from tests.api.exchange import LAST, PATIENCE_S, Lane, served
+from tests.store.desk import LAUNCH, TURNABLE_CLOCK, Room
+
+pytestmark = pytest.mark.anyio
+
+ISSUE = issue().spelled()[0]
+PAUSE_MS = 60_000
+"""Longer than any test, which lets the store go on itself."""
+
+
+@asynccontextmanager
+async def opened(room: Room, url: str, folder: Path, **options: Any) -> AsyncIterator[tuple[Lane, Parts]]:
+    """The fast lane before a running campaign that this process has met."""
+    await room.clock.set(LAUNCH)
+    parts = Parts(settings(url, group_commit={"store_timeout_ms": PAUSE_MS}), TURNABLE_CLOCK)
+    async with parts.running(), Caller(fastapi_lane(parts)) as operator:
+        await operator.open()
+        assert (await operator.issue("somebody-else")).status_code == 201
+        async with served(parts, folder / "lane", True, **options) as lane:
+            yield lane, parts
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Wait for what must come true."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+async def test_issue_and_redeem_are_answered_by_the_fast_lane(room: Room, store_url: str, tmp_path: Path) -> None:
+    async with opened(room, store_url, tmp_path) as (lane, parts):
+        for ask in (issue(), redeem()):
+            assert (await lane.answer_to(ask)).startswith(b"HTTP/1.1 201 ")
+        exposed = parts.metrics.exposition().decode()
+    for call in ("issue", "redeem"):
+        assert f'tidegate_http_request_duration_seconds_count{{call="{call}",status="2xx"}} 1.0' in exposed
+
+
+async def test_whoever_hangs_up_while_he_waits_is_taken_out_of_the_line(
+    room: Room, store_url: str, tmp_path: Path
+) -> None:
+    async with opened(room, store_url, tmp_path) as (lane, parts):
+        await room.client.client_pause(PAUSE_MS, all=False)
+        under_way = asyncio.create_task(lane.converse([issue("ann").spelled()[0] + LAST]))
+        await until(lambda: [line.calls and not line.waiting for line in parts.issuing._lines.values()] == [True])
+        gone = asyncio.create_task(lane.converse(issue("bob").spelled(), hang_up=True))
+        staying = asyncio.create_task(lane.converse([issue("eve").spelled()[0] + LAST]))
+        assert await gone == b""
+        await until(lambda: sum(len(line.waiting) for line in parts.issuing._lines.values()) == 2)
+        await room.client.client_unpause()
+        assert b" 201 " in await under_way
+        assert b" 201 " in await staying
+        assert lane.state.connections == set()
+        assert (parts.issuing._lines, parts.issuing._waiting) == ({}, 0)
+        async with Caller(fastapi_lane(parts)) as operator:
+            assert (await operator.campaign())["counters"]["issued"] == 3
+
+
+async def test_told_to_stop_it_finishes_what_it_has_begun_and_closes(
+    room: Room, store_url: str, tmp_path: Path
+) -> None:
+    async with opened(room, store_url, tmp_path) as (lane, parts):
+        await room.client.client_pause(PAUSE_MS, all=False)
+        waiting = asyncio.create_task(lane.converse([ISSUE]))
+        await until(lambda: parts.issuing._lines)
+        for connection in list(lane.state.connections):
+            connection.shutdown()
+        await room.client.client_unpause()
+        answer = await waiting
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+async def test_an_idle_connection_is_closed_and_one_that_waits_is_not(
+    room: Room, store_url: str, tmp_path: Path
+) -> None:
+    async with opened(room, store_url, tmp_path, timeout_keep_alive=0.05) as (lane, _):
+        assert (await lane.converse([ISSUE])).startswith(b"HTTP/1.1 201 ")
+        await room.client.client_pause(200, all=False)
+        answered = await lane.converse([ISSUE, *issue("bob").spelled()])
+        assert answered.count(b"HTTP/1.1 201 ") == 2
+
+
+async def test_a_body_that_is_too_long_is_refused_before_its_end_and_the_connection_lives_on(
+    room: Room, store_url: str, tmp_path: Path
+) -> None:
+    endless = ISSUE.partition(b"\r\n\r\n")[0].replace(b"content-length: 18", b"content-length: 20000") + b"\r\n\r\n"
+    async with opened(room, store_url, tmp_path) as (lane, _):
+        answered = await lane.converse(
+            [endless, b"x" * (MAX_BODY_BYTES + 1), b"x" * (20_000 - MAX_BODY_BYTES - 1), ISSUE, LAST]
+        )
+    assert re.findall(rb"HTTP/1.1 (\d+)", answered) == [b"413", b"201", b"200"]
+
+
+async def test_with_api_keys_the_fast_lane_has_the_same_door(room: Room, store_url: str, tmp_path: Path) -> None:
+    async with opened(room, store_url, tmp_path) as (lane, parts):
+        lane.app_state[LANE] = FastLane(parts, Doorkeeper(["first-key"]))
+        refused = await lane.answer_to(issue())
+        shown = ISSUE.replace(b"\r\n", b"\r\nauthorization: Bearer first-key\r\n", 1)
+        admitted = await lane.converse([shown + LAST])
+    assert refused.startswith(b"HTTP/1.1 401 ")
+    assert b'www-authenticate: Bearer realm="tidegate"' in refused
+    assert admitted.startswith(b"HTTP/1.1 201 ")
