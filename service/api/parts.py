@@ -25,6 +25,7 @@ from service.store.client import connect
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest
 from service.store.extensions import ExtensionStore
 from service.store.jobs import JobQueue
+from service.store.pipeline import pipelined
 from service.store.scripts import STORE_CLOCK, Scripts
 
 log = structlog.get_logger()
@@ -62,7 +63,7 @@ class Parts:
 
         self.issuing: GroupCommit[IssueRequest, IssueOutcome] = GroupCommit(
             "issue",
-            CouponStore(Scripts(issue_client, clock)).issue,
+            CouponStore(pipelined(issue_client, timeout_ms, clock)).issue,
             settings.group_commit.max_batch,
             settings.group_commit.max_waiting,
             observe,
@@ -70,7 +71,7 @@ class Parts:
         )
         self.redeeming: GroupCommit[RedeemRequest, RedeemOutcome] = GroupCommit(
             "redeem",
-            CouponStore(Scripts(redeem_client, clock)).redeem,
+            CouponStore(pipelined(redeem_client, timeout_ms, clock)).redeem,
             settings.group_commit.max_batch,
             settings.group_commit.max_waiting,
             observe,
