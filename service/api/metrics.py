@@ -176,6 +176,7 @@ class Metrics:
             registry=self.registry,
         )
         self._requests: dict[tuple[str, int], RequestTally] = {}
+        self._batches = {verb: self._batch_children(verb) for verb in ("issue", "redeem")}
         self._unserved: Tally[tuple[str, str, str]] = Tally()
 
     def observe_request(self, call: str, status: int, seconds: float) -> None:
@@ -188,9 +189,10 @@ class Metrics:
 
     def observe_batch(self, report: BatchReport) -> None:
         """Count a store call."""
-        self._batch_size.labels(report.verb).observe(report.size)
-        self._batch_wait.labels(report.verb).observe(report.waited_s)
-        self._store_call.labels(report.verb).observe(report.store_s)
+        size, wait, store_call = self._batches[report.verb]
+        size.observe(report.size)
+        wait.observe(report.waited_s)
+        store_call.observe(report.store_s)
         if report.failure is not None:
             self._failures.labels(report.verb, report.failure).inc()
 
@@ -238,6 +240,9 @@ class Metrics:
         everyone = CollectorRegistry()
         MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]  # the library has no types here
         return generate_latest(everyone)
+
+    def _batch_children(self, verb: str) -> tuple[Histogram, Histogram, Histogram]:
+        return self._batch_size.labels(verb), self._batch_wait.labels(verb), self._store_call.labels(verb)
 
     def _count(self, counter: Counter, campaign_id: str, outcomes: Sequence[IssueOutcome | RedeemOutcome]) -> None:
         campaign = self.campaign_label(campaign_id)
