@@ -16,6 +16,7 @@ from service.api import hot_calls
 from service.api.door import Doorkeeper
 from service.api.exchange import body_too_large, request_id_of
 from service.api.parts import Parts
+from service.api.paused import PausedAnswers
 from service.api.problems import Answer, internal_error, not_found
 from service.api.vocabulary import MAX_BODY_BYTES
 from service.domain.codes import split_code
@@ -40,6 +41,7 @@ class FastLane:
     def __init__(self, parts: Parts, doorkeeper: Doorkeeper | None) -> None:
         self.parts = parts
         self.doorkeeper = doorkeeper
+        self._paused = PausedAnswers(parts)
         self._default_headers: Headers = []
         self._openings: dict[tuple[int, bytes], bytes] = {}
 
@@ -54,8 +56,27 @@ class FastLane:
             return None if split is None or known is None else RedeemExchange(self, connection, known, split[1])
         return None
 
-    def opening(self, answer: Answer, default_headers: Headers) -> bytes:
-        """An answer's first lines, up to its length. The server changes its headers with the date, once a second."""
+    def is_paused(self) -> bool:
+        """Whether nobody at all is let in, so that a glance at a request is enough."""
+        return self.parts.breaker.share_permille == 0 and self.doorkeeper is None
+
+    def refusal(self, data: bytes) -> Answer | None:
+        """The answer to a whole request to issue while that is so, if it is as plain as can be."""
+        return self._paused.answer_to(data)
+
+    def spelled(self, answer: Answer, request_id: bytes, keep_alive: bool, default_headers: Headers) -> bytes:
+        """The answer as it goes over the wire."""
+        return b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (
+            self._opening(answer, default_headers),
+            len(answer.body),
+            _spelled(answer.headers) if answer.headers else b"",
+            request_id,
+            b"" if keep_alive else b"connection: close\r\n",
+            answer.body,
+        )
+
+    def _opening(self, answer: Answer, default_headers: Headers) -> bytes:
+        # The server changes its headers with the date, once a second.
         if default_headers is not self._default_headers:
             self._default_headers = default_headers
             self._openings = {}
@@ -125,18 +146,7 @@ class Exchange:
     def _answer(self, answer: Answer) -> None:
         self.response_complete = True
         connection = self._connection
-        connection.answer(
-            b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b"
-            % (
-                self._lane.opening(answer, connection.server_state.default_headers),
-                len(answer.body),
-                _spelled(answer.headers) if answer.headers else b"",
-                self._request_id,
-                b"" if self.keep_alive else b"connection: close\r\n",
-                answer.body,
-            ),
-            self.keep_alive,
-        )
+        connection.answer(answer, self._request_id, self.keep_alive)
         self._lane.parts.metrics.observe_request(self._call, answer.status, time.perf_counter() - self.since_s)
 
 
@@ -200,7 +210,7 @@ class RedeemExchange(Exchange):
     def receive(self, outcome: RedeemOutcome | NotServed) -> None:
         """Answer with what the store decided."""
         try:
-            answer = hot_calls.redeem_answer(self._lane.parts, self._known, outcome)
+            answer = hot_calls.redeem_answer(self._lane.parts, self._known, self._sealed, outcome)
         except Exception:
             self._break()
         else:
@@ -216,8 +226,8 @@ class FastLaneProtocol(HttpToolsProtocol):
         self._lane: FastLane | None = self.app_state.get(LANE)
         self._reading: IssueExchange | RedeemExchange | None = None
         self._waiting: IssueExchange | RedeemExchange | None = None
-        self._is_idle = False
-        self._idle_since_s = 0.0
+        self._is_between_requests = True
+        self._answered_at_s = 0.0
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone: whatever he asked for is not answered, and taken out of the line if there is time."""
@@ -228,11 +238,20 @@ class FastLaneProtocol(HttpToolsProtocol):
         super()._unset_keepalive_if_required()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Answer at a glance while the breaker is open, else begin to read."""
+        lane = self._lane
+        if lane is not None and lane.is_paused() and self._is_idle() and (refusal := lane.refusal(data)) is not None:
+            self.answer(refusal, request_id_of(b""), keep_alive=True)
+            lane.parts.metrics.observe_request("issue", refusal.status, 0.0)
+        else:
+            super().data_received(data)
+
     def on_message_begin(self) -> None:
         """A request begins. What ASGI needs for it is made once that is known to be needed."""
         self.url = b""
         self.headers = []
-        self._is_idle = False
+        self._is_between_requests = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header. What uvicorn looks for in it is looked for once that is known to be needed."""
@@ -262,17 +281,18 @@ class FastLaneProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Hand on that the request is whole."""
+        self._is_between_requests = True
         if self._reading is None:
             super().on_message_complete()
         elif not self._reading.response_complete:
             self._reading.complete()
 
-    def answer(self, answer: bytes, keep_alive: bool) -> None:
+    def answer(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:
         """Write the fast lane's answer, in one piece."""
         self._waiting = None
-        if self.transport.is_closing():
+        if self._lane is None or self.transport.is_closing():
             return
-        self.transport.write(answer)
+        self.transport.write(self._lane.spelled(answer, request_id, keep_alive, self.server_state.default_headers))
         if not keep_alive:
             self.transport.close()
         self.on_response_complete()
@@ -290,18 +310,19 @@ class FastLaneProtocol(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
             return
-        self._is_idle = True
-        self._idle_since_s = self.loop.time()
+        self._answered_at_s = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_again_in(self.timeout_keep_alive)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection on which nobody has asked for anything for long."""
-        left_s = self.timeout_keep_alive - (self.loop.time() - self._idle_since_s)
-        if self._is_idle and left_s <= 0:
-            super().timeout_keep_alive_handler()
+        left_s = self.timeout_keep_alive - (self.loop.time() - self._answered_at_s)
+        if not self._is_idle():
+            self._look_again_in(self.timeout_keep_alive)
+        elif left_s > 0:
+            self._look_again_in(left_s)
         else:
-            self._look_again_in(left_s if self._is_idle else self.timeout_keep_alive)
+            super().timeout_keep_alive_handler()
 
     def keeps_alive(self) -> bool:
         """Whether the connection outlives the request that has just begun."""
@@ -312,13 +333,15 @@ class FastLaneProtocol(HttpToolsProtocol):
         if self.parser.get_method() != b"POST" or self.parser.should_upgrade():
             return False
         self.head = dict(self.headers)
-        return (
-            (self.cycle is None or self.cycle.response_complete)
-            and not self.pipeline
-            and not self.flow.write_paused
-            and len(self.head) == len(self.headers)
-            and b"expect" not in self.head
-        )
+        return self._is_free() and len(self.head) == len(self.headers) and b"expect" not in self.head
+
+    def _is_free(self) -> bool:
+        """Whether nothing is under way on this connection, and the client takes what he is sent."""
+        answered = self.cycle is None or self.cycle.response_complete
+        return answered and not self.pipeline and not self.flow.write_paused
+
+    def _is_idle(self) -> bool:
+        return self._is_between_requests and self._is_free()
 
     def _look_again_in(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)

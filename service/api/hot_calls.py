@@ -62,7 +62,7 @@ async def issue(parts: Parts, campaign_id: str, key: bytes, body: bytes) -> Answ
 
 def refused_unread(parts: Parts, campaign_id: str) -> Answer | None:
     """The answer to everybody while the breaker is open, before a body is read; None while it lets anyone in."""
-    return _paused(parts, campaign_id, None) if parts.breaker.share_permille == 0 else None
+    return paused(parts, campaign_id) if parts.breaker.share_permille == 0 else None
 
 
 def read_issue(parts: Parts, campaign_id: str, key: bytes, body: bytes) -> tuple[str, bytes] | Answer:
@@ -77,7 +77,7 @@ def read_issue(parts: Parts, campaign_id: str, key: bytes, body: bytes) -> tuple
     except ValidationError as error:
         return invalid(error.errors(include_url=False, include_input=False))
     if not parts.breaker.admits_user(user_id):
-        return _paused(parts, campaign_id, user_id)
+        return paused(parts, campaign_id, user_id)
     return user_id, key
 
 
@@ -122,7 +122,7 @@ async def redeem(parts: Parts, code: str, body: bytes) -> Answer:
         return redeem_refusal(UnknownCode())
     request = redemption_of(address.sequence, wish)
     outcome = await parts.redeeming.submit(known, address.shard, request)
-    return redeem_answer(parts, known, outcome)
+    return redeem_answer(parts, known, sealed, outcome)
 
 
 def read_redeem(body: bytes) -> RedeemBody | Answer:
@@ -139,13 +139,14 @@ def redemption_of(sequence: int, wish: RedeemBody) -> RedeemRequest:
     return RedeemRequest(sequence, wish.merchant_id, wish.order_id, wish.order_amount, _hold_ms(wish))
 
 
-def redeem_answer(parts: Parts, known: KnownCampaign, outcome: RedeemOutcome) -> Answer:
-    """What the merchant is told."""
+def redeem_answer(parts: Parts, known: KnownCampaign, sealed: str, outcome: RedeemOutcome) -> Answer:
+    """What the merchant is told about the coupon whose code has that sealed body."""
     match outcome:
-        case Redeemed(redemption):
-            return Answer(201, parts.spelling(known).redemption(redemption))
-        case RedemptionReplayed(redemption):
-            return Answer(201, parts.spelling(known).redemption(redemption), REPLAYED)
+        case Redeemed():
+            return Answer(201, parts.spelling(known).redemption(outcome.redemption, known.codes.spelled(sealed)))
+        case RedemptionReplayed():
+            body = parts.spelling(known).redemption(outcome.redemption, known.codes.spelled(sealed))
+            return Answer(201, body, REPLAYED)
         case Overloaded() | StoreUnavailable():
             parts.metrics.count_unserved("redeem", known, outcome)
             return redeem_refusal(outcome)
@@ -153,7 +154,8 @@ def redeem_answer(parts: Parts, known: KnownCampaign, outcome: RedeemOutcome) ->
             return redeem_refusal(outcome)
 
 
-def _paused(parts: Parts, campaign_id: str, user_id: str | None) -> Answer:
+def paused(parts: Parts, campaign_id: str, user_id: str | None = None) -> Answer:
+    """What a caller is told whom the breaker does not let in, and when to come back."""
     outcome = IssuancePaused("breaker", parts.breaker.retry_after_s(user_id))
     parts.metrics.count_unserved("issue", parts.catalogue.known(campaign_id), outcome)
     return issue_refusal(outcome)

@@ -61,15 +61,16 @@ class CampaignSpelling:
             f'"user_id":"{user_id}","status":"{status}","benefit":{self._benefit},{times}}}'
         ).encode()
 
-    def redemption(self, redemption: Redemption) -> bytes:
-        """The redemption as it stands; `expires_at` is told while it is reserved."""
+    def redemption(self, redemption: Redemption, code: str | None = None) -> bytes:
+        """The redemption as it stands; `expires_at` is told while it is reserved. `code` spares whoever has it."""
         coupon = CouponAddress(redemption.shard, redemption.sequence)
         held = redemption.status is RedemptionStatus.RESERVED and redemption.hold_expires_at_ms
         expires_at = f'"{moment_text(held, self._timezone)}"' if held else "null"
         return (
             f'{{"id":"{self._codes.redemption_id(RedemptionAddress(coupon, redemption.attempt))}",'
-            f'"code":"{self._codes.code(coupon.shard, coupon.sequence)}","merchant_id":"{redemption.merchant_id}",'
-            f'"order_id":"{redemption.order_id}","status":"{redemption.status}",'
+            f'"code":"{code or self._codes.code(coupon.shard, coupon.sequence)}",'
+            f'"merchant_id":"{redemption.merchant_id}","order_id":"{redemption.order_id}",'
+            f'"status":"{redemption.status}",'
             f'"discount_amount":{redemption.discount_amount},"at":"{moment_text(redemption.at_ms, self._timezone)}",'
             f'"expires_at":{expires_at}}}'
         ).encode()

@@ -88,6 +88,10 @@ class CodeBook:
             f"-{_PAIRS[masked >> 30]}{_PAIRS[masked >> 20 & 1023]}-{_PAIRS[masked >> 10 & 1023]}{_PAIRS[masked & 1023]}"
         )
 
+    def spelled(self, body: str) -> str:
+        """A code as it is written; `body` is the second half of `split_code`."""
+        return f"{self._prefix}-{body[:4]}-{body[4:8]}-{body[8:12]}-{body[12:]}"
+
     def read_code(self, body: str) -> CouponAddress | None:
         """Where the coupon of a code lies; `body` is the second half of `split_code`. None for a forged code."""
         word = _read(body, CODE_LENGTH)

@@ -43,9 +43,9 @@ class Coupon:
     expires_at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Redemption:
-    """One redemption as it stands; `hold_expires_at_ms` matters while it is reserved."""
+    """One redemption as it stands; `hold_expires_at_ms` matters while it is reserved. Not frozen, as `Issued`."""
 
     shard: int
     sequence: int

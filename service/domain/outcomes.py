@@ -91,7 +91,7 @@ NotServed = Overloaded | StoreUnavailable
 IssueOutcome = Issued | Replayed | Refusal | NotServed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Redeemed:
     """The coupon was redeemed, or reserved where the request asked to hold it."""
 

@@ -104,10 +104,8 @@ class CouponStore:
         reply = await self._scripts.run("redeem", [campaign.state_keys[shard]], msgpack.packb(fields), MAX_ATTEMPTS)
         if reply is None:
             return [UnknownCode()] * len(batch)
-        return [
-            _redeem_outcome(CouponAddress(shard, request.sequence), result)
-            for request, result in zip(batch, reply, strict=True)
-        ]
+        now_ms, results = reply
+        return [_redeem_outcome(shard, request, result, now_ms) for request, result in zip(batch, results, strict=True)]
 
     async def settle(
         self, campaign: KnownCampaign, verb: SettleVerb, address: RedemptionAddress, reason: str
@@ -177,12 +175,24 @@ def _issue_outcome(result: list[Any]) -> IssueOutcome:
             return _rate_limited(result)
 
 
-def _redeem_outcome(address: CouponAddress, result: list[Any]) -> RedeemOutcome:
+def _redeem_outcome(shard: int, request: RedeemRequest, result: list[Any], now_ms: int) -> RedeemOutcome:
     match result:
-        case [b"redeemed", *described]:
-            return Redeemed(_redemption(address, described))
+        case [int(attempt), discount_amount]:
+            return Redeemed(
+                Redemption(
+                    shard,
+                    request.sequence,
+                    attempt,
+                    request.merchant_id,
+                    request.order_id,
+                    RedemptionStatus.RESERVED if request.hold_ms else RedemptionStatus.COMMITTED,
+                    discount_amount,
+                    now_ms,
+                    now_ms + request.hold_ms if request.hold_ms else None,
+                )
+            )
         case [b"replayed", *described]:
-            return RedemptionReplayed(_redemption(address, described))
+            return RedemptionReplayed(_redemption(CouponAddress(shard, request.sequence), described))
         case [b"already_redeemed"]:
             return AlreadyRedeemed()
         case [b"reserved_elsewhere", retry_after_ms]:

@@ -24,6 +24,7 @@ from tests.store.desk import LAUNCH, TURNABLE_CLOCK, Room
 pytestmark = pytest.mark.anyio
 
 ISSUE = issue().spelled()[0]
+VARYING = re.compile(rb"(retry-after|x-request-id): [^\r]*")
 PAUSE_MS = 60_000
 """Longer than any test, which lets the store go on itself."""
 
@@ -124,3 +125,19 @@ async def test_with_api_keys_the_fast_lane_has_the_same_door(room: Room, store_u
     assert refused.startswith(b"HTTP/1.1 401 ")
     assert b'www-authenticate: Bearer realm="tidegate"' in refused
     assert admitted.startswith(b"HTTP/1.1 201 ")
+
+
+async def test_while_the_breaker_is_open_whole_requests_and_pieces_get_the_same_refusal(
+    room: Room, store_url: str, tmp_path: Path
+) -> None:
+    async with opened(room, store_url, tmp_path) as (lane, parts):
+        async with Caller(fastapi_lane(parts)) as operator:
+            assert (await operator.override("forced_open")).status_code == 200
+        whole = await lane.converse([ISSUE, ISSUE, LAST])
+        pieces = await lane.converse([ISSUE[:40], ISSUE[40:] + ISSUE[:-3], ISSUE[-3:], LAST])
+        in_one = await lane.converse([ISSUE + ISSUE + LAST])
+        exposed = parts.metrics.exposition().decode()
+    answers = [VARYING.sub(b"", answer) for answer in (whole, pieces, in_one)]
+    assert answers[0].count(b"HTTP/1.1 503 ") == 2
+    assert answers[0] == answers[1] == answers[2]
+    assert 'tidegate_issue_total{campaign="spring",outcome="issuance_paused"} 6.0' in exposed

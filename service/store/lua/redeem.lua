@@ -2,8 +2,9 @@
 -- KEYS[1]  the shard's state
 -- ARGV[1]  MessagePack: for each request sequence, merchant, order, order amount or -1, milliseconds to hold or 0
 -- ARGV[2]  how often one coupon may be tried
--- Returns  false for an unknown shard, else a result for each request: {redeemed or replayed, attempt, status, at,
---          discount, hold_until, merchant, order}, or {word, …}: unknown_code, already_redeemed, deactivated,
+-- Returns  false for an unknown shard, else {now, results}; a result is {attempt, discount} of a redemption made now,
+--          or {word, …}: replayed (attempt, status, at, discount, hold_until, merchant, order), unknown_code,
+--          already_redeemed, deactivated,
 --          expired (at), reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at),
 --          order_too_small (min_order_amount), too_many_attempts, rate_limited (as issue.lua)
 local MERCHANT_BUCKET = '>I6I6'
@@ -89,7 +90,7 @@ local function decide(sequence, merchant, order, order_amount, hold_ms)
   changed[#changed + 1] = sequence
   event[#event + 1] = { sequence, record.attempts, REDEMPTION_WORDS[record.redemption.status], merchant, order,
     record.redemption.discount }
-  return describe_redemption('redeemed', record)
+  return { record.attempts, record.redemption.discount }
 end
 
 local results = {}
@@ -111,4 +112,4 @@ if #changed > 0 then
   save_counters(state_key, state)
   record_event(state_key, 'coupon.redeemed', event)
 end
-return results
+return { now, results }
