@@ -13,11 +13,12 @@ import uvloop
 from redis.asyncio import Redis
 
 from loadtest.bench.systems import Tidegate
-from service.gate.group_commit import GroupCommit
+from service.gate.group_commit import Bounds, GroupCommit
 from service.settings import GroupCommitSettings, read_settings
 from service.store.catalogue import Catalogue, KnownCampaign
 from service.store.client import connect
 from service.store.coupons import CouponStore, IssueRequest
+from service.store.pipeline import pipelined
 from service.store.scripts import STORE_CLOCK, Scripts, load
 
 BATCH: Final = GroupCommitSettings().max_batch
@@ -38,7 +39,7 @@ class StoreRoom:
         scripts = Scripts(client)
         settings = read_settings(store_url=self._url, code_secret=service.code_secret)
         self._catalogue = Catalogue(client, scripts, settings.read_code_key())
-        self._coupons = CouponStore(scripts)
+        self._coupons = CouponStore(pipelined(client, TIMEOUT_MS))
 
     def issue(self, campaign_id: str, first_user: int, users: int) -> None:
         """Issue a coupon to each of so many users, in the largest batches there are."""
@@ -74,8 +75,7 @@ class StoreRoom:
         gate = GroupCommit(
             "issue",
             self._coupons.issue,
-            BATCH,
-            BATCH,
+            Bounds(BATCH, BATCH, TIMEOUT_MS / 1000),
             observe=lambda _report: None,
             count=lambda _known, _outcomes: None,
         )

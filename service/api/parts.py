@@ -16,7 +16,7 @@ from service.api.spelling import CampaignSpelling
 from service.domain.breaker import BreakerRecord, Sample
 from service.domain.outcomes import IssueOutcome, RedeemOutcome
 from service.gate.breaker import Breaker
-from service.gate.group_commit import GroupCommit
+from service.gate.group_commit import Bounds, GroupCommit
 from service.gate.signals import BatchReport, Signals
 from service.settings import Settings
 from service.store.breaker_state import SharedBreakerState
@@ -61,19 +61,19 @@ class Parts:
             signals.observe(report)
             self.metrics.observe_batch(report)
 
+        limits = settings.group_commit
+        bounds = Bounds(limits.max_batch, limits.max_waiting, limits.max_wait_ms / 1000)
         self.issuing: GroupCommit[IssueRequest, IssueOutcome] = GroupCommit(
             "issue",
             CouponStore(pipelined(issue_client, timeout_ms, clock)).issue,
-            settings.group_commit.max_batch,
-            settings.group_commit.max_waiting,
+            bounds,
             observe,
             self.metrics.count_issues,
         )
         self.redeeming: GroupCommit[RedeemRequest, RedeemOutcome] = GroupCommit(
             "redeem",
             CouponStore(pipelined(redeem_client, timeout_ms, clock)).redeem,
-            settings.group_commit.max_batch,
-            settings.group_commit.max_waiting,
+            bounds,
             observe,
             self.metrics.count_redemptions,
         )

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from service.domain.outcomes import Overloaded, StoreUnavailable
@@ -27,6 +28,18 @@ WORTH_ANOTHER_CALL: Final = 64
 """Only so many who wait are worth a second call; fewer pay less when they share the next one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """`max_batch` bounds how long one call may hold the store, `max_waiting` how many wait in all lines together.
+
+    Whoever has waited `max_wait_s` has probably asked again elsewhere: the store's time is better spent on the others.
+    """
+
+    max_batch: int
+    max_waiting: int
+    max_wait_s: float
+
+
 class Waiter(Protocol[Request, Decided]):
     """Somebody in line: what he wants, since when he waits, and whether he has gone.
 
@@ -44,25 +57,25 @@ class Waiter(Protocol[Request, Decided]):
 class GroupCommit(Generic[Request, Outcome]):
     """One verb's batches. `call` decides a batch of one shard and returns its outcomes in order.
 
-    `max_batch` bounds how long one call may hold the store, `max_waiting` how many requests wait in all lines together.
-    `observe` hears of every batch, `count` of the outcomes of every batch that the store answered.
+    `observe` hears of every batch, `count` of the outcomes of every batch that the store answered. `clock`, in seconds,
+    is the one by which waiters say since when they wait.
     """
 
     def __init__(
         self,
         verb: str,
         call: Callable[[KnownCampaign, int, Sequence[Request]], Awaitable[list[Outcome]]],
-        max_batch: int,
-        max_waiting: int,
+        bounds: Bounds,
         observe: Callable[[BatchReport], None],
         count: Callable[[KnownCampaign, Sequence[Outcome]], None],
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._verb = verb
         self._call = call
-        self._max_batch = max_batch
-        self._max_waiting = max_waiting
+        self._bounds = bounds
         self._observe = observe
         self._count = count
+        self._clock = clock
         self._waiting = 0
         self._lines: dict[str, _Line[Request, Outcome]] = {}
 
@@ -74,7 +87,7 @@ class GroupCommit(Generic[Request, Outcome]):
         A caller who gives up while waiting is taken out of the line; one who gives up later is not told, but what
         the store decided stands.
         """
-        caller: _Caller[Request, Outcome] = _Caller(request)
+        caller: _Caller[Request, Outcome] = _Caller(request, self._clock())
         self.enqueue(campaign, shard, caller)
         try:
             return await caller.outcome
@@ -83,7 +96,7 @@ class GroupCommit(Generic[Request, Outcome]):
 
     def enqueue(self, campaign: KnownCampaign, shard: int, waiter: Waiter[Request, Outcome]) -> None:
         """Put somebody in line. A full house turns him away at once."""
-        if self._waiting >= self._max_waiting:
+        if self._waiting >= self._bounds.max_waiting:
             waiter.receive(OVERLOADED)
             return
         line = self._lines.get(campaign.state_keys[shard])
@@ -107,17 +120,22 @@ class GroupCommit(Generic[Request, Outcome]):
                 self._send_away(line)
 
     def _depart(self, line: "_Line[Request, Outcome]") -> "list[Waiter[Request, Outcome]]":
-        """Take the first in line, without those who have gone."""
+        """Take the first in line, without those who have gone or waited too long."""
         batch: list[Waiter[Request, Outcome]] = []
-        while line.waiting and len(batch) < self._max_batch:
+        too_long_s = self._clock() - self._bounds.max_wait_s
+        while line.waiting and len(batch) < self._bounds.max_batch:
             waiter = line.waiting.popleft()
             self._waiting -= 1
-            if not waiter.gone:
+            if waiter.gone:
+                continue
+            if waiter.since_s < too_long_s:
+                waiter.receive(OVERLOADED)
+            else:
                 batch.append(waiter)
         return batch
 
     async def _commit(self, line: "_Line[Request, Outcome]", batch: "list[Waiter[Request, Outcome]]") -> None:
-        began_s = time.perf_counter()
+        began_s = self._clock()
         failure = None
         try:
             outcomes = await self._call(line.campaign, line.shard, [waiter.request for waiter in batch])
@@ -135,7 +153,7 @@ class GroupCommit(Generic[Request, Outcome]):
             # The next batch leaves first: the store need not wait while this one's answers are written.
             asyncio.get_running_loop().call_soon(self._deliver, line.campaign, batch, outcomes)
         waited_s = began_s - batch[0].since_s
-        self._observe(BatchReport(self._verb, len(batch), waited_s, time.perf_counter() - began_s, failure))
+        self._observe(BatchReport(self._verb, len(batch), waited_s, self._clock() - began_s, failure))
 
     def _deliver(
         self, campaign: KnownCampaign, batch: "list[Waiter[Request, Outcome]]", outcomes: list[Outcome]
@@ -165,9 +183,9 @@ class _Line(Generic[Request, Outcome]):
 class _Caller(Generic[Request, Outcome]):
     """Waits in a coroutine."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, since_s: float) -> None:
         self.request = request
-        self.since_s = time.perf_counter()
+        self.since_s = since_s
         self.gone = False
         self.outcome: asyncio.Future[Outcome | Overloaded | StoreUnavailable]
         self.outcome = asyncio.get_running_loop().create_future()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from service.domain.outcomes import Issued, IssueOutcome, Overloaded, StoreUnavailable
-from service.gate.group_commit import GroupCommit
+from service.gate.group_commit import MAX_CALLS, WORTH_ANOTHER_CALL, Bounds, GroupCommit
 from service.gate.signals import BatchReport
 from service.store.catalogue import KnownCampaign
 from service.store.coupons import IssueRequest
@@ -19,12 +19,14 @@ pytestmark = pytest.mark.anyio
 SPRING = KnownCampaign(a_campaign(shards=2), b"a secret of the tests")
 SUMMER = KnownCampaign(a_campaign(id="summer", code_prefix="SUN"), b"a secret of the tests")
 UNAVAILABLE = StoreUnavailable()
+MAX_WAIT_S = 2.0
 
 
 class Door:
     """A store that the test opens by hand: a call waits until it is let through, or fails as the test says."""
 
     def __init__(self, max_batch: int = 100, max_waiting: int = 100) -> None:
+        self.now_s = 0.0
         self.under_way: list[tuple[str, int, list[str]]] = []
         self.calls: list[list[str]] = []
         self.reports: list[BatchReport] = []
@@ -32,12 +34,17 @@ class Door:
         self.commit: GroupCommit[str, str] = GroupCommit(
             "issue",
             self._call,
-            max_batch,
-            max_waiting,
+            Bounds(max_batch, max_waiting, MAX_WAIT_S),
             self.reports.append,
             lambda _campaign, outcomes: self.counted.append(list(outcomes)),
+            self._clock,
         )
         self._bars: list[asyncio.Future[None]] = []
+
+    def _clock(self) -> float:
+        # Each look takes a microsecond, as on a real clock.
+        self.now_s += 1e-6
+        return self.now_s
 
     async def _call(self, campaign: KnownCampaign, shard: int, batch: Sequence[str]) -> list[str]:
         self.calls.append(list(batch))
@@ -134,6 +141,38 @@ async def test_a_full_line_turns_people_away_at_once_and_takes_them_again_later(
     assert [await asked for asked in first + waiting + later] == ["A", "B", "C", "F"]
 
 
+async def test_whoever_has_waited_too_long_is_sent_away_and_those_behind_him_are_served() -> None:
+    door = Door()
+    first = door.ask("a")
+    await settle()
+    patient = door.ask("b")
+    await settle()
+    door.now_s += MAX_WAIT_S
+    late = door.ask("c")
+    await settle()
+    await door.let_through()
+    assert door.calls == [["a"], ["c"]]
+    await door.let_through()
+    assert [await one for one in [*first, *patient, *late]] == ["A", Overloaded(), "C"]
+
+
+async def test_when_many_wait_a_second_call_leaves_and_no_third() -> None:
+    door = Door(max_batch=WORTH_ANOTHER_CALL, max_waiting=1_000)
+    first = door.ask("a")
+    await settle()
+    few = door.ask(["b"] * (WORTH_ANOTHER_CALL - 1))
+    await settle()
+    assert len(door.under_way) == 1
+    many = door.ask(["c"] * (2 * WORTH_ANOTHER_CALL))
+    await settle()
+    assert [len(batch) for _, _, batch in door.under_way] == [1, WORTH_ANOTHER_CALL]
+    assert len(door.under_way) == MAX_CALLS
+    for _ in range(3):
+        await door.let_through()
+    assert {await one for one in [*first, *few, *many]} == {"A", "B", "C"}
+    assert sum(map(len, door.calls)) == 3 * WORTH_ANOTHER_CALL
+
+
 async def test_a_call_that_fails_fails_for_all_who_wait_at_once_and_the_next_are_served() -> None:
     door = Door(max_batch=2)
     asked = door.ask("abcde")
@@ -171,7 +210,7 @@ async def test_a_store_that_answers_too_little_leaves_nobody_hanging() -> None:
         return [request.upper() for request in batch[::2]]
 
     commit: GroupCommit[str, str] = GroupCommit(
-        "issue", half, 9, 9, lambda _report: None, lambda _known, _outcomes: None
+        "issue", half, Bounds(9, 9, MAX_WAIT_S), lambda _report: None, lambda _known, _outcomes: None
     )
     async with asyncio.timeout(5):
         assert await asyncio.gather(*[commit.submit(SPRING, 0, request) for request in "ab"]) == [UNAVAILABLE] * 2
@@ -221,7 +260,7 @@ async def test_a_thousand_requests_get_a_thousand_coupons_in_few_calls(room: Roo
     desk = await room.open(shards=2, max_coupons=900)
     reports: list[BatchReport] = []
     call: Callable[[KnownCampaign, int, Sequence[IssueRequest]], Awaitable[list[IssueOutcome]]] = room.coupons.issue
-    commit = GroupCommit("issue", call, 256, 4_096, reports.append, lambda _known, _outcomes: None)
+    commit = GroupCommit("issue", call, Bounds(256, 4_096, MAX_WAIT_S), reports.append, lambda _known, _outcomes: None)
     users = [f"user-{number}" for number in range(1_000)]
     outcomes = await asyncio.gather(
         *[commit.submit(desk.known, desk.known.place(user)[0], desk.wish(user, "first")) for user in users]
