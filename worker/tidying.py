@@ -16,7 +16,7 @@ import structlog
 
 from service.domain.campaign import Campaign, scheduled_status
 from service.store.catalogue import Catalogue, Stale
-from service.store.extensions import ExtensionStatus, ExtensionStore
+from service.store.extensions import ExtensionStore
 
 LONGEST_REST_S: Final = 0.1
 
@@ -35,19 +35,35 @@ class Tidying:
         self._extensions = extensions
 
     async def write_through(self, campaign_id: str, number: int, until_s: float) -> None:
-        """Write the extension into every coupon it concerns, after those that were made before it."""
+        """Write the extension into every coupon it concerns, after those made before it, and what was undone, in order."""
         campaign = await self._catalogue.load(campaign_id)
         if campaign is None:
             return
         await self._extensions.note_failure(campaign, number, "")
+        undone: dict[int, list[int]] = {}
         for each in range(1, number + 1):
             progress = await self._extensions.progress(campaign, each)
-            if progress is None or progress.status is ExtensionStatus.COMPLETED:
+            if progress is None:
                 continue
-            for shard in range(campaign.shards):
-                if not await _work_off(partial(self._extensions.write_through, campaign, shard, each), until_s):
+            if not progress.is_written and not await self._write(
+                self._extensions.write_through, campaign, each, until_s
+            ):
+                return
+            if progress.undo is not None and not progress.undo_is_written:
+                undone.setdefault(progress.undo.made, []).append(each)
+            # What was undone before the next extension was made is written before it.
+            for earlier in undone.get(each, []):
+                if not await self._write(self._extensions.write_undo_through, campaign, earlier, until_s):
                     return
-            log.info("extension written through", campaign=campaign_id, number=each)
+
+    async def _write(
+        self, chunk: Callable[[Campaign, int, int], Awaitable[bool]], campaign: Campaign, number: int, until_s: float
+    ) -> bool:
+        for shard in range(campaign.shards):
+            if not await _work_off(partial(chunk, campaign, shard, number), until_s):
+                return False
+        log.info("extension written through", campaign=campaign.id, number=number, step=chunk.__name__)
+        return True
 
     async def note_failure(self, campaign_id: str, number: int, failure: str) -> None:
         """Show in the extension why it is not written through, or with nothing that the work goes on."""

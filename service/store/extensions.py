@@ -1,49 +1,33 @@
-"""Extensions: one short entry a shard makes them true at once, and chunks of work write them through afterwards."""
+"""Extensions: one short entry a shard makes them true at once, and chunks of work write them through afterwards.
 
-from dataclasses import dataclass
+A scoped extension is an entry too, but it holds for a coupon only from when its chunk was worked off. What an entry says
+and how far it is stands in the shard's `extension:<n>`; the first shard leads, the others follow.
+"""
+
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, assert_never
+
+import msgpack
 
 from service.domain.campaign import Campaign
+from service.domain.extension import Outage, Scope, Terms
 from service.domain.validity import MAX_EXTENSIONS
 from service.store import keys
+from service.store.extension_progress import ExtensionProgress, ShardProgress, progress_of
 from service.store.scripts import Scripts
 
-COUPONS_PER_CALL: Final = 1_024
-"""How many coupons one call writes through or sweeps: a few milliseconds of the store's time."""
+COUPONS_PER_CALL: Final = 512
+"""How many coupons one call writes through or sweeps: at most four milliseconds of the store's time."""
 
 
-class ExtensionStatus(StrEnum):
-    """How far the write-through of an extension is; for redeeming it holds from the start."""
+class ExtensionRefusal(StrEnum):
+    """Why an extension was not made or not undone."""
 
-    PENDING = "pending"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class ExtensionProgress:
-    """An extension and how many of the `total` coupons that it concerns were looked at and `changed`."""
-
-    campaign_id: str
-    number: int
-    made_at_ms: int
-    until_ms: int
-    total: int
-    done: int
-    changed: int
-    reason: str
-    failure: str
-
-    @property
-    def status(self) -> ExtensionStatus:
-        """Follows from the figures; a failure stands until work goes on."""
-        if self.done >= self.total:
-            return ExtensionStatus.COMPLETED
-        if self.failure:
-            return ExtensionStatus.FAILED
-        return ExtensionStatus.RUNNING if self.done else ExtensionStatus.PENDING
+    TOO_MANY_EXTENSIONS = "too_many_extensions"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    KNOWN = "known"
+    UNKNOWN = "unknown"
+    UNDO_WINDOW_OVER = "undo_window_over"
 
 
 class ExtensionStore:
@@ -52,51 +36,47 @@ class ExtensionStore:
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
 
-    async def extend(self, campaign: Campaign, until_ms: int, reason: str) -> ExtensionProgress | None:
-        """Extend every coupon's validity, in one write a shard; None when the campaign has been extended too often.
+    async def extend(self, campaign: Campaign, terms: Terms | Outage) -> ExtensionProgress | ExtensionRefusal:
+        """Make an extension, in one write a shard; KNOWN for an outage that the campaign has had already.
 
-        The first shard numbers and dates the extension. If the process dies before the others have it, `progress` and
-        the next extension give it to them.
+        The first shard numbers and dates it. If the process dies before the others have it, `progress` and the next
+        extension give it to them. Where expired coupons come back, a shard whose budget does not cover its own any more
+        by then leaves them expired and counts them as refused.
         """
-        reply = await self._add(campaign, 0, 0, 0, until_ms, reason)
+        reply = await self._add(campaign, 0, 0, 0, _packed_terms(terms), _packed_scope(terms))
         if reply[0] != b"extended":
-            return None
-        _, number, _ = reply
-        await self._spread(campaign, number)
-        return await self.progress(campaign, number)
+            return ExtensionRefusal(reply[0].decode())
+        return await self._followed(campaign, reply[1])
+
+    async def undo(
+        self, campaign: Campaign, number: int, window_ms: int, reason: str, actor: str
+    ) -> ExtensionProgress | ExtensionRefusal:
+        """Take the extension back within `window_ms` of its making, in one write a shard. Twice changes nothing."""
+        if await self.progress(campaign, number) is None:
+            return ExtensionRefusal.UNKNOWN
+        reply = await self._undo(campaign, 0, number, 0, 0, window_ms, reason, actor)
+        if reply[0] != b"undone":
+            return ExtensionRefusal(reply[0].decode())
+        return await self._followed(campaign, number)
 
     async def progress(self, campaign: Campaign, number: int) -> ExtensionProgress | None:
         """How far the extension is, over all shards; None where it was never made."""
-        replies = [await self._read(campaign, shard, number) for shard in range(campaign.shards)]
-        if replies[0] is None:
+        shards = [await self._read(campaign, shard, number) for shard in range(campaign.shards)]
+        first, *others = shards
+        if first is None:
             return None
-        if None in replies:
+        if any(other is None or (first.undo is not None and other.undo is None) for other in others):
             await self._spread(campaign, number)
-            replies = [await self._read(campaign, shard, number) for shard in range(campaign.shards)]
-        made_at_ms, until_ms, *_, reason, failure = replies[0]
-        done, total, changed = (sum(reply[field] for reply in replies) for field in (2, 3, 4))
-        return ExtensionProgress(
-            campaign.id, number, made_at_ms, until_ms, total, done, changed, reason.decode(), failure.decode()
-        )
-
-    async def preview(self, campaign: Campaign, until_ms: int, reason: str) -> ExtensionProgress:
-        """What `extend` would change now, over all shards; it has number 0 and writes nothing."""
-        total = changed = 0
-        for shard in range(campaign.shards):
-            looked_at, issued = 0, 1
-            while looked_at < issued:
-                looked_at, issued, changing = await self._scripts.run(
-                    "preview_extension", [keys.state_key(campaign.id, shard)], looked_at, until_ms, COUPONS_PER_CALL
-                )
-                changed += changing
-            total += issued
-        return ExtensionProgress(campaign.id, 0, 0, until_ms, total, total, changed, reason, "")
+            shards = [await self._read(campaign, shard, number) for shard in range(campaign.shards)]
+        return progress_of(campaign, number, [shard for shard in shards if shard is not None])
 
     async def write_through(self, campaign: Campaign, shard: int, number: int) -> bool:
         """Write the extension through to the shard's next coupons, with its checkpoint; whether any are left."""
-        state_key = keys.state_key(campaign.id, shard)
-        reply = await self._scripts.run("apply_extension", [state_key], number, COUPONS_PER_CALL)
-        return reply is not None and reply[0] < reply[1]
+        return await self._advance("apply_extension", campaign, shard, number)
+
+    async def write_undo_through(self, campaign: Campaign, shard: int, number: int) -> bool:
+        """Write the undoing through to the shard's next coupons, with its checkpoint; whether any are left."""
+        return await self._advance("apply_undo", campaign, shard, number)
 
     async def note_failure(self, campaign: Campaign, number: int, failure: str) -> None:
         """Show why the extension is not written through, or with nothing that the work goes on."""
@@ -113,22 +93,95 @@ class ExtensionStore:
         freed = await self._scripts.run("lapse", [keys.state_key(campaign.id, shard)], COUPONS_PER_CALL)
         return bool(freed == COUPONS_PER_CALL)
 
+    async def _advance(self, script: str, campaign: Campaign, shard: int, number: int) -> bool:
+        reply = await self._scripts.run(script, [keys.state_key(campaign.id, shard)], number, COUPONS_PER_CALL)
+        return reply is not None and reply[0] < reply[1]
+
+    async def _followed(self, campaign: Campaign, number: int) -> ExtensionProgress:
+        await self._spread(campaign, number)
+        made = await self.progress(campaign, number)
+        assert made is not None
+        return made
+
+    async def _spread(self, campaign: Campaign, number: int) -> None:
+        """Give every other shard the extension, after those that the shard lacks, and its undoing after those before it."""
+        led = await self._read(campaign, 0, number)
+        assert led is not None
+        undo = led.undo
+        for shard in range(1, campaign.shards):
+            last = following = number if undo is None else undo.made
+            while following <= last:
+                next_led = await self._read(campaign, 0, following)
+                assert next_led is not None
+                terms, scope = next_led.terms, next_led.scope
+                *_, following = await self._add(campaign, shard, following, next_led.made_at_ms, terms, scope)
+            if undo is not None:
+                await self._undo(campaign, shard, number, undo.at_ms, undo.made, 0, undo.reason, undo.actor)
+
     async def _add(
-        self, campaign: Campaign, shard: int, number: int, made_at_ms: int, until_ms: int, reason: str | bytes
+        self, campaign: Campaign, shard: int, number: int, made_at_ms: int, terms: bytes, scope: bytes
     ) -> list[Any]:
         state_key = keys.state_key(campaign.id, shard)
         reply: list[Any] = await self._scripts.run(
-            "extend", [state_key], number, made_at_ms, until_ms, MAX_EXTENSIONS, reason
+            "extend", [state_key], number, made_at_ms, MAX_EXTENSIONS, terms, scope
         )
         return reply
 
-    async def _spread(self, campaign: Campaign, number: int) -> None:
-        """Give every other shard the extension, after those before it that the shard lacks."""
-        for shard in range(1, campaign.shards):
-            following = number
-            while following <= number:
-                made_at_ms, until_ms, *_, reason, _ = await self._read(campaign, 0, following)
-                _, _, following = await self._add(campaign, shard, following, made_at_ms, until_ms, reason)
+    async def _undo(
+        self,
+        campaign: Campaign,
+        shard: int,
+        number: int,
+        at_ms: int,
+        made: int,
+        window_ms: int,
+        reason: str,
+        actor: str,
+    ) -> list[Any]:
+        state_key = keys.state_key(campaign.id, shard)
+        reply: list[Any] = await self._scripts.run(
+            "undo_extension", [state_key], number, at_ms, made, window_ms, reason, actor
+        )
+        return reply
 
-    async def _read(self, campaign: Campaign, shard: int, number: int) -> Any:
-        return await self._scripts.run("read_extension", [keys.state_key(campaign.id, shard)], number)
+    async def _read(self, campaign: Campaign, shard: int, number: int) -> ShardProgress | None:
+        fields = await self._scripts.run("read_extension", [keys.state_key(campaign.id, shard)], number)
+        return ShardProgress.read(dict(zip(fields[::2], fields[1::2], strict=True))) if fields else None
+
+
+def _packed_terms(terms: Terms | Outage) -> bytes:
+    match terms:
+        case Terms():
+            said = {"until_ms": terms.until_ms, "include_expired": terms.include_expired}
+        case Outage():
+            said = {"by_ms": terms.length_ms, "outage": terms.number}
+        case _:
+            assert_never(terms)
+    packed: bytes = msgpack.packb({**said, "reason": terms.reason, "actor": terms.actor})
+    return packed
+
+
+def _packed_scope(terms: Terms | Outage) -> bytes:
+    match terms:
+        case Terms():
+            return pack_scope(terms.scope)
+        case Outage():
+            packed: bytes = msgpack.packb({"lost_from": terms.from_ms, "lost_to": terms.to_ms})
+            return packed
+        case _:
+            assert_never(terms)
+
+
+def pack_scope(scope: Scope | None) -> bytes:
+    """The scope as the scripts read it; what narrows nothing down is left out, and no scope is empty."""
+    if scope is None:
+        return b""
+    fields = {
+        "issued_from": scope.issued_from_ms,
+        "issued_to": scope.issued_to_ms,
+        "expiring_before": scope.expiring_before_ms,
+        "user_ids": scope.user_ids,
+        "merchant_id": scope.merchant_id,
+    }
+    packed: bytes = msgpack.packb({name: value for name, value in fields.items() if value is not None})
+    return packed

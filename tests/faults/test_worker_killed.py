@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from service.domain.campaign import Campaign
-from service.store.extensions import ExtensionProgress, ExtensionStatus
+from service.domain.extension import Terms
+from service.store.extension_progress import ExtensionProgress, ExtensionStatus
 from tests.store.desk import Room
 from tests.store.server import running_store
 from tests.story.running import eventually
@@ -52,8 +53,8 @@ async def wait_for_the_first_chunk(room: Room, number: int) -> None:
 
 
 async def extend(room: Room, campaign: Campaign, until_ms: int) -> int:
-    made = await room.extensions.extend(campaign, until_ms, "as asked")
-    assert made is not None
+    made = await room.extensions.extend(campaign, Terms(until_ms=until_ms, reason="as asked"))
+    assert isinstance(made, ExtensionProgress)
     return made.number
 
 

@@ -14,13 +14,15 @@ from redis.asyncio import Redis
 from service.domain.campaign import Amount, Campaign, CampaignStatus, user_buckets_for
 from service.domain.codes import CouponAddress, RedemptionAddress
 from service.domain.coupon import Counters, Coupon
+from service.domain.extension import Terms
 from service.domain.money import Money, Rate
 from service.domain.outcomes import DeactivateOutcome, IssueOutcome, RedeemOutcome, SettleOutcome, UnknownCode
 from service.domain.validity import FixedValidity
 from service.store import keys
 from service.store.catalogue import CapBelowIssued, Catalogue, KnownCampaign, Registration
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest, SettleVerb
-from service.store.extensions import ExtensionProgress, ExtensionStore
+from service.store.extension_progress import ExtensionProgress
+from service.store.extensions import ExtensionRefusal, ExtensionStore
 from service.store.scripts import Scripts
 
 CLOCK_KEY: Final = "test:clock"
@@ -158,11 +160,20 @@ class Desk:
                         break
         return found
 
-    async def extend(self, until_ms: int = LATER) -> ExtensionProgress:
-        """Extend every coupon's validity; the write-through is another step."""
-        progress = await self._room.extensions.extend(self.campaign, until_ms, "as asked")
-        assert progress is not None
+    async def extend(self, until_ms: int = LATER, **terms: Any) -> ExtensionProgress:
+        """Extend the validity of every coupon, or of those in `scope`; the write-through is another step."""
+        progress = await self.try_to_extend(until_ms, **terms)
+        assert isinstance(progress, ExtensionProgress)
         return progress
+
+    async def try_to_extend(self, until_ms: int = LATER, **terms: Any) -> ExtensionProgress | ExtensionRefusal:
+        """The same, where it may be refused."""
+        said = Terms(until_ms=until_ms, **{"reason": "as asked", **terms})
+        return await self._room.extensions.extend(self.campaign, said)
+
+    async def undo(self, number: int, window_ms: int = 10**9) -> ExtensionProgress | ExtensionRefusal:
+        """Undo an extension; the write-through is another step."""
+        return await self._room.extensions.undo(self.campaign, number, window_ms, "a mistake", "ada")
 
     async def write_through(self, number: int) -> ExtensionProgress:
         """Write an extension through to the last coupon."""

@@ -6,14 +6,17 @@ from functools import partial
 import pytest
 
 from service.domain.coupon import CouponStatus
+from service.domain.extension import Terms
 from service.domain.outcomes import Expired, Issued, IssueOutcome, Redeemed
 from service.domain.validity import MAX_EXTENSIONS, Duration, RelativeValidity, zone_offsets
-from service.store.extensions import COUPONS_PER_CALL, ExtensionStatus, ExtensionStore
+from service.store.extension_progress import ExtensionStatus
+from service.store.extensions import COUPONS_PER_CALL, ExtensionRefusal, ExtensionStore
 from tests.store.desk import EXPIRY, LATER, LAUNCH, Desk, DyingScripts, ProcessDied, Room, to_the_end
 
 pytestmark = pytest.mark.anyio
 
 DAY = 86_400_000
+CUT_SHORT = Terms(until_ms=LATER, reason="cut short")
 A_WEEK = RelativeValidity("Asia/Shanghai", Duration(), Duration(days=7), zone_offsets("Asia/Shanghai", LAUNCH))
 
 
@@ -128,7 +131,7 @@ async def test_every_coupon_extended_stands_in_the_events(room: Room) -> None:
     await desk.redeem(1)
     await desk.write_through((await desk.extend(LATER)).number)
     assert (await room.events())[2:] == [
-        (b"campaign.extended", [1, LATER, "as asked"]),
+        (b"campaign.extended", [1, LATER, "as asked", "local", 0]),
         (b"coupon.extended", [1, [0, 2]]),
     ]
 
@@ -148,7 +151,7 @@ async def test_a_campaign_is_extended_only_so_often(room: Room) -> None:
     desk = await room.open()
     for number in range(MAX_EXTENSIONS):
         assert (await desk.extend(LATER + number)).number == number + 1
-    assert await room.extensions.extend(desk.campaign, LATER, "once too often") is None
+    assert await desk.try_to_extend(LATER) is ExtensionRefusal.TOO_MANY_EXTENSIONS
     assert isinstance(await desk.issue(), Issued)
 
 
@@ -175,7 +178,7 @@ async def test_an_extension_that_died_between_two_shards_is_finished_by_whoever_
     for number in range(40):
         await desk.issue(f"user {number}")
     with pytest.raises(ProcessDied):
-        await ExtensionStore(DyingScripts(room.client, calls=3)).extend(desk.campaign, LATER, "cut short")
+        await ExtensionStore(DyingScripts(room.client, calls=3)).extend(desk.campaign, CUT_SHORT)
     progress = await room.extensions.progress(desk.campaign, 1)
     assert progress is not None
     assert (progress.total, progress.reason) == (40, "cut short")
@@ -185,7 +188,7 @@ async def test_an_extension_that_died_between_two_shards_is_finished_by_whoever_
 async def test_the_next_extension_takes_along_one_that_died_between_two_shards(room: Room) -> None:
     desk = await room.open(shards=4)
     with pytest.raises(ProcessDied):
-        await ExtensionStore(DyingScripts(room.client, calls=1)).extend(desk.campaign, LATER, "cut short")
+        await ExtensionStore(DyingScripts(room.client, calls=1)).extend(desk.campaign, CUT_SHORT)
     second = await desk.extend(LATER + DAY)
     assert second.number == 2
     for shard in range(4):

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from service.domain.validity import FixedValidity
 from service.store.client import connect
-from service.store.extensions import ExtensionProgress
+from service.store.extension_progress import ExtensionProgress
 from tests.store.desk import Desk, Room
 from tests.story.running import environment, eventually
 

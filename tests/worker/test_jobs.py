@@ -13,7 +13,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import import_attribute
 
-from service.store.extensions import ExtensionStatus
+from service.store.extension_progress import ExtensionStatus
 from service.store.jobs import (
     DONE_FOR_S,
     FAILED_FOR_S,

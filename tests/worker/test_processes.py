@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from service.domain.campaign import Campaign
+from service.domain.extension import Terms
 from service.store import keys
 from service.store.embedded import EmbeddedStore
-from service.store.extensions import ExtensionStatus
+from service.store.extension_progress import ExtensionStatus
 from service.store.jobs import JobQueue
 from tests.store.desk import Room
 from tests.store.server import running_store
@@ -123,7 +124,7 @@ def test_worker_and_scheduler_outlive_a_restart_of_the_store_and_say_so_once(tmp
 
 
 async def extend(room: Room, campaign: Campaign) -> None:
-    await room.extensions.extend(campaign, NEXT_WEEK, "as asked")
+    await room.extensions.extend(campaign, Terms(until_ms=NEXT_WEEK, reason="as asked"))
 
 
 async def is_written(room: Room) -> bool:

@@ -3,6 +3,7 @@
 import pytest
 
 from service.domain.campaign import CampaignStatus, IssueWindow
+from service.domain.extension import Terms
 from service.store.catalogue import Catalogue
 from service.store.chores import ChoreStore
 from service.store.jobs import JobQueue
@@ -52,7 +53,7 @@ async def test_an_extension_whose_maker_died_between_shards_is_enqueued(jobs: Jo
     desk = await room.open(shards=2)
     extensions = type(room.extensions)(DyingScripts(room.client, calls=1))
     with pytest.raises(ProcessDied):
-        await extensions.extend(desk.campaign, LATER, "as asked")
+        await extensions.extend(desk.campaign, Terms(until_ms=LATER, reason="as asked"))
     await schedule(room, jobs).enqueue_due()
     assert waiting(jobs) == ["extension-spring-1"]
 

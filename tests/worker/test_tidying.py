@@ -8,9 +8,11 @@ import pytest
 
 from service.domain.campaign import CampaignStatus, IssueWindow
 from service.domain.coupon import CouponStatus
+from service.domain.extension import Terms
 from service.domain.outcomes import CampaignNotRunning, IssuancePaused, Issued
 from service.store.catalogue import Catalogue
-from service.store.extensions import COUPONS_PER_CALL, ExtensionProgress, ExtensionStatus, ExtensionStore
+from service.store.extension_progress import ExtensionProgress, ExtensionStatus
+from service.store.extensions import COUPONS_PER_CALL, ExtensionStore
 from tests.store.desk import EXPIRY, LATER, LAUNCH, SECRET, Desk, DyingScripts, ProcessDied, Room
 from worker.tidying import Tidying
 
@@ -98,7 +100,9 @@ async def test_an_extension_whose_maker_died_between_shards_reaches_all_of_them(
     for shard in range(3):
         await issue(desk, 10, shard)
     with pytest.raises(ProcessDied):
-        await ExtensionStore(DyingScripts(room.client, calls=1)).extend(desk.campaign, LATER, "as asked")
+        await ExtensionStore(DyingScripts(room.client, calls=1)).extend(
+            desk.campaign, Terms(until_ms=LATER, reason="as asked")
+        )
     await tidying(room).write_through("spring", 1, in_time())
     assert {coupon.expires_at_ms for coupon in await desk.all_coupons()} == {LATER}
     assert (await progress(room, desk, 1)).changed == 30

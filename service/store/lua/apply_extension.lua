@@ -1,59 +1,125 @@
--- Writes an extension through to the next coupons it concerns, and its own checkpoint with them, in one step.
+-- Writes an extension through to the next coupons it concerns, and its own checkpoint with them, in one step. What was
+-- undone before this extension was made must have been written through first.
 -- KEYS[1]  the shard's state
 -- ARGV     number of the extension, the most coupons to look at (a multiple of a block)
--- Returns  false for an unknown shard or extension, else {done, total, changed}
-local state = load_state(KEYS[1])
-local progress_key = key_of(KEYS[1], 'extension:' .. ARGV[1])
-local progress = redis.call('HMGET', progress_key, 'done', 'total', 'changed')
+-- Returns  false for an unknown shard or extension, or one that must wait, else {done, total}
+local state_key, number, most = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local state = load_state(state_key)
+local progress_key = key_of(state_key, 'extension:' .. ARGV[1])
+local progress = redis.call('HMGET', progress_key, 'done', 'total')
 if not state or not progress[1] then
   return false
 end
-local number, most = tonumber(ARGV[1]), tonumber(ARGV[2])
-local done, total, changed = tonumber(progress[1]), tonumber(progress[2]), tonumber(progress[3])
-if done == total then
-  return { done, total, changed }
-end
-
--- An earlier extension that has not come this far is written along, and told what it changed here.
-local extended = {}
-
-local function write_through(record, sequence)
-  for earlier = record.applied + 1, number do
-    local lifted = extend_expiry(record.stored_expires_at, state.extensions, earlier, earlier)
-    if lifted > record.stored_expires_at and (record.status == ISSUED or record.status == RESERVED) then
-      extended[earlier] = extended[earlier] or {}
-      table.insert(extended[earlier], sequence)
-    end
-    record.stored_expires_at = lifted
+local extensions, done, total = state.extensions, tonumber(progress[1]), tonumber(progress[2])
+local plain = extensions[number]
+local waits, scopes = false, {}
+for i, extension in ipairs(extensions) do
+  waits = waits or (extension.undoing and extension.undone_made < number)
+  if i <= number then
+    scopes[i] = extension.scoped and unpack_scope(redis.call('HGET', key_of(state_key, 'extension:' .. i), 'scope')) or {}
   end
-  record.applied = number
 end
+if waits then
+  return false
+elseif done == total then
+  return { done, total }
+end
+
+local now = now_ms()
+-- An earlier extension that has not come this far is written along, and told what it changed here.
+local extended, revived, refused, wakes_at = {}, {}, {}, nil
+
+local function note(found, i, sequence)
+  found[i] = found[i] or {}
+  table.insert(found[i], sequence)
+end
+
+-- An extension of all that was undone meanwhile is written all the same: its undoing is written after it.
+local function apply(record, sequence, i)
+  local extension, before = extensions[i], record.stored_expires_at
+  if (extension.scoped and extension.undone_made) or not concerns(extension, scopes[i], record, before) then
+    return
+  end
+  local after = lift(extension, before)
+  if record.status == EXPIRED then
+    if not extension.scoped or after <= now then
+      return
+    elseif not affords(state, 1) then
+      note(refused, i, sequence)
+      return
+    end
+    take_back(state, 1)
+    record.status = ISSUED
+    note(revived, i, sequence)
+    wakes_at = math.min(wakes_at or after, after)
+  end
+  if extension.scoped then
+    mark(record, i)
+  end
+  if after > before and (record.status == ISSUED or record.status == RESERVED) then
+    note(extended, i, sequence)
+  end
+  record.stored_expires_at = after
+end
+
+local is_plain = not (plain.scoped or plain.include_expired or plain.undone_made or is_undoing(state))
+local lifted = is_plain and struct.pack('>I6', plain.until_ms)
+local seen = string.char(ISSUED, number)
 
 local last = math.min(total, done + most)
 while done < last do
-  local key, fields, changes = block_key(KEYS[1], done), {}, {}
-  local block_end = math.min(last, done - done % BLOCK + BLOCK)
-  for sequence = done, block_end - 1 do
-    fields[#fields + 1] = integer(sequence % BLOCK)
-  end
-  for i, packed in ipairs(redis.call('HMGET', key, unpack(fields))) do
-    local record = unpack_record(packed)
-    if record.applied < number then
-      write_through(record, done + i - 1)
-      changes[#changes + 1] = fields[i]
-      changes[#changes + 1] = pack_record(record)
+  local base = done - done % BLOCK
+  local block_end, changes, held = math.min(last, base + BLOCK), {}, read_block(state_key, done)
+  for at = 1, #held, 2 do
+    local packed, sequence = held[at + 1], base + held[at]
+    local status, applied = string.byte(packed, 1, 2)
+    local written
+    if sequence >= block_end then
+      written = nil
+    elseif is_plain and status == ISSUED and applied == number - 1 then
+      -- The usual coupon, without taking its record apart.
+      local before = struct.unpack('>I6', packed, EXPIRES_FIRST)
+      if before > plain.made_at and before < plain.until_ms then
+        written = with_expiry(packed, number, lifted)
+        note(extended, number, sequence)
+      else
+        written = seen .. string.sub(packed, 3)
+      end
+    elseif applied % MARKED < number then
+      local record = open_record(packed, state, sequence)
+      for i = record.applied + 1, number do
+        apply(record, sequence, i)
+      end
+      record.applied = number
+      written = pack_record(record)
+    end
+    if written then
+      changes[#changes + 1] = held[at]
+      changes[#changes + 1] = written
     end
   end
   if #changes > 0 then
-    redis.call('HSET', key, unpack(changes))
+    redis.call('HSET', block_key(state_key, done), unpack(changes))
   end
   done = block_end
 end
+
 redis.call('HSET', progress_key, 'done', integer(done))
-for earlier = 1, number do
-  if extended[earlier] then
-    redis.call('HINCRBY', key_of(KEYS[1], 'extension:' .. earlier), 'changed', #extended[earlier])
-    record_event(KEYS[1], 'coupon.extended', { earlier, extended[earlier] })
+for name, found in pairs({ changed = extended, revived = revived, refused = refused }) do
+  for i, sequences in pairs(found) do
+    redis.call('HINCRBY', key_of(state_key, 'extension:' .. i), name, #sequences)
   end
 end
-return { done, total, changed + (extended[number] and #extended[number] or 0) }
+if next(revived) then
+  save_counters(state_key, state)
+  wake_sweep(state_key, wakes_at)
+end
+for i = 1, number do
+  if revived[i] then
+    record_event(state_key, 'coupon.revived', { i, revived[i] })
+  end
+  if extended[i] then
+    record_event(state_key, 'coupon.extended', { i, extended[i] })
+  end
+end
+return { done, total }

@@ -20,7 +20,7 @@ local last, expired = math.min(state.issued, swept + most), {}
 while swept < last do
   local record = load_record(state_key, state, swept, now)
   local _, own_expiry = window_of(state.config.validity, record.issued_at, state.extensions,
-    extensions_before(state.extensions, swept))
+    extensions_before(state.extensions, swept), swept)
   if own_expiry > now then
     break
   end

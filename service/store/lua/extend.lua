@@ -1,24 +1,61 @@
--- Adds an extension to a shard: from this write on it holds for every coupon issued before. Extensions keep their
--- order, so one that does not follow on what the shard has changes nothing.
+-- Adds an extension to a shard: from this write on it holds for every coupon issued before or, if it is scoped, for those
+-- that its job finds. Extensions keep their order, so one that does not follow on what the shard has changes nothing.
+-- Coupons that expired come back together, their money with them, or not at all: the first shard then refuses the
+-- extension, any other leaves them expired, since the extension holds already.
 -- KEYS[1]  the shard's state
--- ARGV     number of the extension (from 1) or 0 for the next, made_at or 0 for now, until, the most there may be, reason
--- Returns  false for an unknown shard, else {extended, number, number that would be next} or {too_many_extensions}
-local state = load_state(KEYS[1])
+-- ARGV[1]  number of the extension (from 1), or 0 for the next
+-- ARGV[2]  made_at, or 0 for now
+-- ARGV[3]  the most there may be
+-- ARGV[4]  MessagePack: until_ms, or by_ms and outage, its number; include_expired; reason, actor
+-- ARGV[5]  MessagePack: the scope; empty for every coupon
+-- Returns  false for an unknown shard, else {extended, number, number that would be next}, {known} for an outage that is
+--          no news, {too_many_extensions} or {budget_exhausted}
+local state_key = KEYS[1]
+local state = load_state(state_key)
 if not state then
   return false
 end
-local extensions = state.extensions
-local number, made_at, until_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-if number == 0 then
-  number, made_at = #extensions + 1, now_ms()
-end
-if number > tonumber(ARGV[4]) then
+local extensions, terms = state.extensions, cmsgpack.unpack(ARGV[4])
+local asked, made_at = tonumber(ARGV[1]), tonumber(ARGV[2])
+local number = asked == 0 and #extensions + 1 or asked
+if asked == 0 and terms.outage and tonumber(redis.call('HGET', state_key, 'outages') or 0) >= terms.outage then
+  return { 'known' }
+elseif number > tonumber(ARGV[3]) then
   return { 'too_many_extensions' }
-elseif number == #extensions + 1 then
-  extensions[number] = { made_at = made_at, until_ms = until_ms, issued = state.issued }
-  redis.call('HSET', KEYS[1], 'extensions', cmsgpack.pack(extensions))
-  redis.call('HSET', key_of(KEYS[1], 'extension:' .. number), 'made_at', integer(made_at), 'until', integer(until_ms),
-    'total', integer(state.issued), 'done', 0, 'changed', 0, 'reason', ARGV[5])
-  record_event(KEYS[1], 'campaign.extended', { number, until_ms, ARGV[5] })
+elseif number ~= #extensions + 1 then
+  return { 'extended', number, #extensions + 1 }
 end
-return { 'extended', number, #extensions + 1 }
+
+local scoped = ARGV[5] ~= '' or nil
+local revived, refused = 0, 0
+if terms.include_expired and not scoped then
+  if affords(state, state.expired) then
+    revived = state.expired
+  elseif asked == 0 then
+    return { 'budget_exhausted' }
+  else
+    refused, terms.include_expired = state.expired, false
+  end
+end
+extensions[number] = {
+  made_at = asked == 0 and now_ms() or made_at,
+  issued = state.issued,
+  until_ms = terms.until_ms,
+  by_ms = terms.by_ms,
+  include_expired = terms.include_expired or nil,
+  scoped = scoped,
+}
+redis.call('HSET', state_key, 'extensions', cmsgpack.pack(extensions))
+redis.call('HSET', key_of(state_key, 'extension:' .. number), 'made_at', integer(extensions[number].made_at),
+  'total', integer(state.issued), 'done', 0, 'changed', 0, 'revived', integer(revived), 'refused', integer(refused),
+  'terms', ARGV[4], 'scope', ARGV[5])
+if terms.outage then
+  redis.call('HSET', state_key, 'outages', integer(terms.outage))
+end
+if revived > 0 then
+  take_back(state, revived)
+  save_counters(state_key, state)
+  wake_sweep(state_key, terms.until_ms)
+end
+record_event(state_key, 'campaign.extended', { number, terms.until_ms or -1, terms.reason, terms.actor, revived })
+return { 'extended', number, number + 1 }

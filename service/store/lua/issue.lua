@@ -81,7 +81,7 @@ local function replayed(sequence)
     issued_at = unpack_record(packed).issued_at
   end
   local first_starts_at, first_expires_at = window_of(config.validity, issued_at, state.extensions,
-    extensions_before(state.extensions, sequence))
+    extensions_before(state.extensions, sequence), sequence)
   return { 'replayed', sequence, issued_at, first_starts_at, first_expires_at }
 end
 

@@ -1,19 +1,29 @@
 -- Counts what an extension made now would change, over the next coupons; writes nothing.
 -- KEYS[1]  the shard's state
--- ARGV     first sequence, until, the most coupons to look at
--- Returns  false for an unknown shard, else {coupons looked at so far, coupons issued, coupons that would change here}
+-- ARGV     first sequence (the first of a block), the most coupons to look at (a multiple of a block), MessagePack: until_ms
+--          and include_expired, MessagePack: the scope; empty for every coupon
+-- Returns  false for an unknown shard, else {coupons looked at so far, coupons issued, coupons that would change here, how
+--          many of them are over, what they are worth, what the budget must cover again}
 local state = load_state(KEYS[1])
 if not state then
   return false
 end
-local first, until_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
-local now, changed = now_ms(), 0
-local last = math.min(state.issued, first + tonumber(ARGV[3]))
-for sequence = first, last - 1 do
-  local record = load_record(KEYS[1], state, sequence, now)
-  if (record.status == ISSUED or record.status == RESERVED) and record.expires_at > now
-    and record.expires_at < until_ms then
-    changed = changed + 1
+local first, extension, scope = tonumber(ARGV[1]), cmsgpack.unpack(ARGV[3]), unpack_scope(ARGV[4])
+local now, changed, revived, over_budget = now_ms(), 0, 0, 0
+extension.made_at = now
+local last = math.min(state.issued, first + tonumber(ARGV[2]))
+for base = first, last - 1, BLOCK do
+  local held = read_block(KEYS[1], base)
+  for at = 1, #held, 2 do
+    local record = open_record(held[at + 1], state, base + held[at])
+    bring_up_to_date(record, state, now)
+    local is_over = record.status == EXPIRED
+    if (is_over or record.status == ISSUED or record.status == RESERVED)
+      and concerns(extension, scope, record, record.expires_at) and lift(extension, record.expires_at) > record.expires_at then
+      changed = changed + 1
+      revived = revived + (is_over and 1 or 0)
+      over_budget = over_budget + (record.stored_status == EXPIRED and 1 or 0)
+    end
   end
 end
-return { last, state.issued, changed }
+return { last, state.issued, changed, revived, changed * state.config.amount, over_budget * state.config.amount }

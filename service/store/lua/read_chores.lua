@@ -1,11 +1,11 @@
 -- What there is to tidy in one shard, for very little of the store's time.
 -- KEYS[1]  the shard's state
--- Returns  {now, version or 0 for an unknown shard, extensions made, 1 if the last is not written through, 1 if
---          coupons have expired or reservations lapsed}
+-- Returns  {now, version or 0 for an unknown shard, extensions made, 1 if the last or an undoing is not written through,
+--          1 if coupons have expired or reservations lapsed, outages turned into extensions, the preview to be made or 0}
 local state_key, now = KEYS[1], now_ms()
 local state = load_state(state_key)
 if not state then
-  return { now, 0, 0, 0, 0 }
+  return { now, 0, 0, 0, 0, 0, 0 }
 end
 
 local function last_is_unwritten()
@@ -24,7 +24,7 @@ local function sweep_is_due()
   end
   local record = load_record(state_key, state, swept, now)
   local _, own_expiry = window_of(state.config.validity, record.issued_at, state.extensions,
-    extensions_before(state.extensions, swept))
+    extensions_before(state.extensions, swept), swept)
   return own_expiry <= now
 end
 
@@ -32,5 +32,6 @@ local function hold_is_due()
   return redis.call('ZCOUNT', key_of(state_key, 'holds'), '-inf', integer(now)) > 0
 end
 
-return { now, state.config.version, #state.extensions, last_is_unwritten() and 1 or 0,
-  (sweep_is_due() or hold_is_due()) and 1 or 0 }
+local asked = redis.call('HMGET', state_key, 'outages', 'preview')
+return { now, state.config.version, #state.extensions, (last_is_unwritten() or is_undoing(state)) and 1 or 0,
+  (sweep_is_due() or hold_is_due()) and 1 or 0, tonumber(asked[1] or 0), tonumber(asked[2] or 0) }

@@ -1,8 +1,11 @@
 -- A coupon's packed record, big-endian: status, extensions applied, attempts, issued, starts and expires at (ms),
--- user; and, once there was a redemption, its status, at, hold until, discount, merchant, order.
+-- user; where MARKED is added to the extensions applied, its marks; and, once there was a redemption, its status, at,
+-- hold until, discount, merchant, order.
 -- 128 records share one hash, so that the hash stays a listpack.
 local BLOCK = 128
 local HEAD, TAIL = '>BBI2I6I6I6', '>BI6I6I6'
+local MARKED = 128
+local EXPIRES_FIRST, EXPIRES_LAST = 17, 22
 local ISSUED, RESERVED, REDEEMED, EXPIRED, DEACTIVATED = 1, 2, 3, 4, 5
 local STATUS_WORDS = { 'issued', 'reserved', 'redeemed', 'expired', 'deactivated' }
 local LEDGER = { 'outstanding', 'reserved', 'redeemed', 'expired', 'deactivated' }
@@ -24,8 +27,12 @@ local function text_at(packed, at)
 end
 
 local function pack_record(record)
-  local head = struct.pack(HEAD, record.status, record.applied, record.attempts, record.issued_at,
-    record.starts_at, record.stored_expires_at) .. with_length(record.user)
+  local marks = record.marks
+  local head = struct.pack(HEAD, record.status, marks and record.applied + MARKED or record.applied, record.attempts,
+    record.issued_at, record.starts_at, record.stored_expires_at) .. with_length(record.user)
+  if marks then
+    head = head .. with_length(marks)
+  end
   local redemption = record.redemption
   if not redemption then
     return head
@@ -40,6 +47,10 @@ local function unpack_record(packed)
   record.status, record.applied, record.attempts, record.issued_at, record.starts_at, record.expires_at, at
     = struct.unpack(HEAD, packed)
   record.user, at = text_at(packed, at)
+  if record.applied >= MARKED then
+    record.applied = record.applied - MARKED
+    record.marks, at = text_at(packed, at)
+  end
   if at <= #packed then
     local redemption = {}
     redemption.status, redemption.at, redemption.hold_until, redemption.discount, at = struct.unpack(TAIL, packed, at)
@@ -51,11 +62,63 @@ local function unpack_record(packed)
   return record
 end
 
+-- Writes another expiry into a packed record that is issued and has no marks, without taking it apart.
+local function with_expiry(packed, applied, expires_at)
+  return string.char(ISSUED, applied) .. string.sub(packed, 3, EXPIRES_FIRST - 1) .. expires_at
+    .. string.sub(packed, EXPIRES_LAST + 1)
+end
+
+local function mark(record, byte)
+  if not is_marked(record.marks, byte) then
+    record.marks = (record.marks or '') .. string.char(byte)
+  end
+end
+
+-- An extension that brought all expired coupons back has moved them in the ledger at once, written through or not.
+local function revive(record, extensions)
+  for i = record.applied + 1, #extensions do
+    if extensions[i].include_expired and not extensions[i].scoped then
+      record.status, record.stored_status = ISSUED, ISSUED
+    end
+  end
+end
+
+-- Until an undoing is written through, a coupon remembers that it was used meanwhile, since its next use hides this one.
+local function keep_what_was_used(record, extensions)
+  local redemption = record.redemption
+  for i = extensions_before(extensions, record.sequence) + 1, redemption and #extensions or 0 do
+    local extension = extensions[i]
+    if extension.undoing and extension.made_at <= redemption.at and redemption.at < extension.undone_at
+      and (not extension.scoped or is_marked(record.marks, i)) then
+      mark(record, KEPT + i)
+    end
+  end
+end
+
+-- The expiry after the first `last` extensions, from the coupon's first answer on.
+local function refold(record, state, last)
+  local extensions, marks = state.extensions, record.marks
+  local made = extensions_before(extensions, record.sequence)
+  local _, first = window_of(state.config.validity, record.issued_at, extensions, made, record.sequence)
+  return fold(first, extensions, made + 1, last, function(i, asked_by)
+    local undone_made = extensions[i].undone_made
+    if is_marked(marks, KEPT + i) then
+      return true
+    elseif undone_made and not (asked_by and undone_made >= asked_by) then
+      return false
+    end
+    return not extensions[i].scoped or is_marked(marks, i)
+  end)
+end
+
 -- Brings a record up to date in memory: a reservation past its time has lapsed, extensions lift the expiry, and a
 -- coupon past it is expired. Only a decision that stands writes it back; the expiry is left to apply_extension.lua,
 -- so that it can count what each extension changed.
 local function bring_up_to_date(record, state, now)
-  record.expires_at = extend_expiry(record.stored_expires_at, state.extensions, record.applied + 1, #state.extensions)
+  if record.status ~= EXPIRED then
+    record.expires_at = is_undoing(state) and refold(record, state, #state.extensions)
+      or extend_expiry(record.stored_expires_at, state.extensions, record.applied + 1, #state.extensions)
+  end
   if record.status == RESERVED and record.redemption.hold_until <= now then
     record.status = ISSUED
     record.redemption.status = RELEASED
@@ -65,19 +128,45 @@ local function bring_up_to_date(record, state, now)
   end
 end
 
+-- The record of that sequence as it was packed.
+local function open_record(packed, state, sequence)
+  local record = unpack_record(packed)
+  record.sequence = sequence
+  if record.status == EXPIRED then
+    revive(record, state.extensions)
+  end
+  if is_undoing(state) then
+    keep_what_was_used(record, state.extensions)
+  end
+  return record
+end
+
 -- The record of that sequence as it stands now, or nil.
 local function load_record(state_key, state, sequence, now)
   local packed = redis.call('HGET', block_key(state_key, sequence), integer(sequence % BLOCK))
   if not packed then
     return nil
   end
-  local record = unpack_record(packed)
+  local record = open_record(packed, state, sequence)
   bring_up_to_date(record, state, now)
   return record
 end
 
+-- A coupon that is written as expired has used up the extensions that would bring it back, and keeps the instant.
+local function settle_expiry(record, extensions)
+  record.stored_expires_at = record.expires_at
+  for i = record.applied + 1, #extensions do
+    if extensions[i].include_expired and not extensions[i].scoped then
+      record.applied = i
+    end
+  end
+end
+
 -- Writes the record back and moves it in the ledger from the status it was stored under to the one it has.
 local function save_record(state_key, state, sequence, record)
+  if record.status == EXPIRED then
+    settle_expiry(record, state.extensions)
+  end
   redis.call('HSET', block_key(state_key, sequence), integer(sequence % BLOCK), pack_record(record))
   local from, to = record.stored_status, record.status
   if from ~= to then

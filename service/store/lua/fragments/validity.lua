@@ -25,33 +25,14 @@ local function add_duration(instant, days, exact_ms, offsets)
   return first + exact_ms
 end
 
--- The expiry after extensions `from` to `to`: each lifts what was still valid when it was made, and none shortens.
-local function extend_expiry(expires_at, extensions, from, to)
-  for i = from, to do
-    local extension = extensions[i]
-    if expires_at > extension.made_at and extension.until_ms > expires_at then
-      expires_at = extension.until_ms
-    end
-  end
-  return expires_at
-end
-
--- The window of a coupon issued then, when `made` extensions had been made. Where every coupon expires at the same
--- instant they have moved that instant; where validity counts from issue they concern earlier coupons only.
-local function window_of(validity, issued_at, extensions, made)
+-- The window of a coupon of that sequence, or of the next one, issued then, when `made` extensions had been made. Where
+-- every coupon expires at the same instant they have moved that instant; where validity counts from issue they concern
+-- earlier coupons only.
+local function window_of(validity, issued_at, extensions, made, sequence)
   if validity.expires_at then
     local starts_at = math.max(validity.starts_at or issued_at, issued_at)
-    return starts_at, extend_expiry(validity.expires_at, extensions, 1, made)
+    return starts_at, move_instant(validity.expires_at, extensions, made, sequence)
   end
   local starts_at = add_duration(issued_at, validity.wait_days, validity.wait_ms, validity.offsets)
   return starts_at, add_duration(starts_at, validity.days, validity.exact_ms, validity.offsets)
-end
-
--- How many extensions had been made when a coupon of that sequence was issued.
-local function extensions_before(extensions, sequence)
-  local made = 0
-  while made < #extensions and extensions[made + 1].issued <= sequence do
-    made = made + 1
-  end
-  return made
 end

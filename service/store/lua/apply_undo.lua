@@ -1,0 +1,56 @@
+-- Writes the undoing of an extension through to the next coupons, and its own checkpoint with them, in one step. The
+-- extensions made before it must have been written through first.
+-- KEYS[1]  the shard's state
+-- ARGV     number of the extension, the most coupons to look at (a multiple of a block)
+-- Returns  false for an unknown shard, an extension that is not undone, or one that must wait, else {done, total}
+local state_key, number, most = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local state = load_state(state_key)
+local progress_key = key_of(state_key, 'extension:' .. ARGV[1])
+local progress = redis.call('HMGET', progress_key, 'undo_done', 'undo_total')
+if not state or not progress[1] then
+  return false
+end
+local extension, done, total = state.extensions[number], tonumber(progress[1]), tonumber(progress[2])
+for i = 1, extension.undone_made do
+  local written = redis.call('HMGET', key_of(state_key, 'extension:' .. i), 'done', 'total')
+  if tonumber(written[1]) < tonumber(written[2]) then
+    return false
+  end
+end
+if not extension.undoing then
+  return { total, total }
+end
+
+local last, shortened = math.min(total, done + most), {}
+while done < last do
+  local base = done - done % BLOCK
+  local block_end, changes, held = math.min(last, base + BLOCK), {}, read_block(state_key, done)
+  for at = 1, #held, 2 do
+    local sequence = base + held[at]
+    local record = sequence < block_end and open_record(held[at + 1], state, sequence)
+    if record and record.status ~= EXPIRED then
+      local before = record.stored_expires_at
+      record.stored_expires_at = refold(record, state, record.applied)
+      changes[#changes + 1] = held[at]
+      changes[#changes + 1] = pack_record(record)
+      if record.stored_expires_at < before and (record.status == ISSUED or record.status == RESERVED) then
+        shortened[#shortened + 1] = sequence
+      end
+    end
+  end
+  if #changes > 0 then
+    redis.call('HSET', block_key(state_key, done), unpack(changes))
+  end
+  done = block_end
+end
+
+redis.call('HSET', progress_key, 'undo_done', integer(done))
+redis.call('HINCRBY', progress_key, 'shortened', #shortened)
+if done == total then
+  extension.undoing = nil
+  redis.call('HSET', state_key, 'extensions', cmsgpack.pack(state.extensions))
+end
+if #shortened > 0 then
+  record_event(state_key, 'coupon.extension_undone', { number, shortened })
+end
+return { done, total }

@@ -1,0 +1,230 @@
+"""Why: what extensions promise, said as plainly as possible: a coupon's expiry is told from its whole history each time.
+
+Nothing is cached here: every question about a coupon replays what was made and undone since its issue, in order.
+"""
+
+from dataclasses import dataclass, field
+
+from service.domain.campaign import Campaign
+from service.domain.coupon import CouponStatus
+from service.domain.extension import Outage, Scope, Terms
+from service.domain.outcomes import Issued, IssueOutcome, RedeemOutcome, SettleOutcome
+from service.domain.validity import DAY_MS, FixedValidity
+from tests.store.model import Held, Model
+
+
+@dataclass
+class Made:
+    """An extension, when it was made and undone, and how far its chunks have come."""
+
+    terms: Terms | Outage
+    at_ms: int
+    step: int
+    issued: int
+    undone_at_ms: int | None = None
+    undone_step: int | None = None
+    undone_issued: int = 0
+    done: int = 0
+    undo_done: int = 0
+    concerned: set[int] = field(default_factory=set)
+    revived: int = 0
+    refused: int = 0
+
+    @property
+    def is_scoped(self) -> bool:
+        """Whether it holds only for those whom its chunks have found."""
+        return isinstance(self.terms, Outage) or self.terms.scope is not None
+
+    @property
+    def revives_all(self) -> bool:
+        """Whether it has brought every expired coupon back at once."""
+        return not self.is_scoped and isinstance(self.terms, Terms) and self.terms.include_expired
+
+    def lifted(self, expires_at_ms: int) -> int:
+        """The expiry that it makes of one."""
+        if isinstance(self.terms, Outage):
+            return expires_at_ms + self.terms.length_ms
+        return max(expires_at_ms, self.terms.until_ms)
+
+
+class ExtensionModel(Model):
+    """A campaign whose extensions are scoped, undone and bring coupons back."""
+
+    def __init__(self, campaign: Campaign, now_ms: int) -> None:
+        super().__init__(campaign, now_ms)
+        self.made: list[Made] = []
+        self.steps = 0
+        self.uses: dict[int, list[int]] = {}
+        self.seen: dict[int, int] = {}
+        self.ended: dict[int, int] = {}
+
+    def issue(self, user: str, key: str) -> IssueOutcome:
+        """As ever; the coupon has seen all extensions there are."""
+        outcome = super().issue(user, key)
+        if isinstance(outcome, Issued):
+            held = self.coupons[outcome.sequence]
+            held.extensions_before = self.seen[outcome.sequence] = len(self.made)
+        return outcome
+
+    def redeem(self, sequence: int, merchant: str, order: str, amount: int | None, hold_ms: int) -> RedeemOutcome:
+        """As ever; every use is remembered."""
+        attempts = self.coupons[sequence].attempts if sequence < len(self.coupons) else 0
+        outcome = super().redeem(sequence, merchant, order, amount, hold_ms)
+        if sequence < len(self.coupons) and self.coupons[sequence].attempts > attempts:
+            self.uses.setdefault(sequence, []).append(self.now_ms)
+        return outcome
+
+    def settle(self, verb: str, sequence: int, attempt: int) -> SettleOutcome:
+        """As ever; a coupon given back after its time has ended."""
+        outcome = super().settle(verb, sequence, attempt)
+        if sequence < len(self.coupons):
+            self._note_end(sequence)
+        return outcome
+
+    def tidied(self, sequence: int) -> None:
+        """As ever; the sweep writes when a coupon has ended."""
+        super().tidied(sequence)
+        self._note_end(sequence)
+
+    def expires_at(self, held: Held, made: int | None = None) -> int:  # noqa: ARG002 - the model's signature
+        """When the coupon's validity is over by all that holds now; once it is written that it is over, it stays so."""
+        sequence = held.first_answer.sequence
+        if sequence in self.ended:
+            return self.ended[sequence]
+        return self._expiry(held, self.steps)
+
+    def extend(self, terms: Terms | Outage) -> bool:
+        """Make an extension; whether it was made."""
+        made = Made(terms, self.now_ms, self.steps, len(self.coupons))
+        if made.revives_all:
+            over = [n for n, held in enumerate(self.coupons) if held.written is CouponStatus.EXPIRED]
+            if not self._affords(len(over)):
+                return False
+            for sequence in over:
+                self._revive(sequence)
+            made.revived = len(over)
+        self.made.append(made)
+        self.steps += 1
+        return True
+
+    def undo(self, number: int) -> None:
+        """Undo an extension, once."""
+        made = self.made[number - 1]
+        if made.undone_step is None:
+            made.undone_at_ms, made.undone_step, made.undone_issued = self.now_ms, self.steps, len(self.coupons)
+            self.steps += 1
+
+    def write_through(self, number: int, most: int) -> None:
+        """Work one chunk of an extension off, unless an earlier undoing must come first."""
+        made = self.made[number - 1]
+        if any(
+            each.undone_step is not None and each.undone_step < made.step and not self._is_undo_written(each)
+            for each in self.made
+        ):
+            return
+        last = min(made.issued, made.done + most)
+        for sequence in range(made.done, last):
+            for seen in range(self.seen[sequence], number):
+                self._reach(self.made[seen], sequence)
+            self.seen[sequence] = max(self.seen[sequence], number)
+        made.done = last
+
+    def write_undo_through(self, number: int, most: int) -> None:
+        """Work one chunk of an undoing off, once all extensions before it are written through."""
+        undone = self.made[number - 1]
+        earlier = [each for each in self.made if undone.undone_step is not None and each.step < undone.undone_step]
+        if undone.undone_step is not None and all(each.done == each.issued for each in earlier):
+            undone.undo_done = min(undone.undone_issued, undone.undo_done + most)
+
+    def _reach(self, made: Made, sequence: int) -> None:
+        held = self.coupons[sequence]
+        if not made.is_scoped or made.undone_step is not None or not self._matches(made, held, sequence):
+            return
+        if held.written is CouponStatus.EXPIRED:
+            if made.lifted(self.ended[sequence]) <= self.now_ms:
+                return
+            if not self._affords(1):
+                made.refused += 1
+                return
+            self._revive(sequence)
+            made.revived += 1
+        made.concerned.add(sequence)
+
+    def _matches(self, made: Made, held: Held, sequence: int) -> bool:
+        before = self.ended.get(sequence, self._expiry(held, made.step))
+        first, terms = held.first_answer, made.terms
+        if isinstance(terms, Outage):
+            return before > terms.from_ms and first.starts_at_ms < terms.to_ms
+        scope, merchant = terms.scope or Scope(), held.redemption and held.redemption.merchant_id
+        return (
+            (terms.include_expired or before > made.at_ms)
+            and (scope.issued_from_ms is None or first.issued_at_ms >= scope.issued_from_ms)
+            and (scope.issued_to_ms is None or first.issued_at_ms < scope.issued_to_ms)
+            and (scope.expiring_before_ms is None or before < scope.expiring_before_ms)
+            and (scope.user_ids is None or held.user in scope.user_ids)
+            and (scope.merchant_id is None or merchant == scope.merchant_id)
+        )
+
+    def _expiry(self, held: Held, at_step: int) -> int:
+        """What the coupon's expiry was, by what had been made and undone before that step."""
+        first = held.first_answer
+        expires_at_ms = first.expires_at_ms
+        for made in self.made[held.extensions_before :]:
+            if made.step >= at_step or (self._is_undone(made, at_step) and not self._was_used(made, first.sequence)):
+                continue
+            if made.is_scoped:
+                holds = first.sequence in made.concerned
+            else:
+                holds = made.revives_all or self._expiry(held, made.step) > made.at_ms
+            if holds:
+                expires_at_ms = made.lifted(expires_at_ms)
+        return expires_at_ms
+
+    def _instant(self, at_step: int, issued_by: int) -> int:
+        """Where all expire together: when those issued then do, which a first answer told for good."""
+        assert isinstance(self.campaign.validity, FixedValidity)
+        expires_at_ms = self.campaign.validity.expires_at_ms
+        for made in self.made:
+            if made.step >= at_step or made.is_scoped or self._is_undone(made, at_step):
+                continue
+            if made.revives_all or self._instant(made.step, issued_by) > made.at_ms:
+                expires_at_ms = made.lifted(expires_at_ms)
+        return expires_at_ms
+
+    def _window(self) -> tuple[int, int]:
+        validity = self.campaign.validity
+        if isinstance(validity, FixedValidity):
+            return max(self.now_ms, validity.starts_at_ms or 0), self._instant(self.steps, len(self.coupons))
+        starts_at_ms = self.now_ms + validity.wait.days * DAY_MS + validity.wait.exact_ms
+        return starts_at_ms, starts_at_ms + validity.duration.days * DAY_MS + validity.duration.exact_ms
+
+    def _is_undone(self, made: Made, at_step: int) -> bool:
+        return made.undone_step is not None and made.undone_step < at_step
+
+    def _is_undo_written(self, made: Made) -> bool:
+        return made.undo_done == made.undone_issued
+
+    def _was_used(self, made: Made, sequence: int) -> bool:
+        if made.is_scoped and sequence not in made.concerned:
+            return False
+        return any(made.at_ms <= at_ms < (made.undone_at_ms or 0) for at_ms in self.uses.get(sequence, []))
+
+    def _affords(self, coupons: int) -> bool:
+        budget = self.campaign.budget
+        return budget is None or (
+            self.counters().budget_committed + coupons * self.campaign.benefit.amount <= budget.amount
+        )
+
+    def _revive(self, sequence: int) -> None:
+        self.coupons[sequence].written = CouponStatus.ISSUED
+        del self.ended[sequence]
+
+    def _note_end(self, sequence: int) -> None:
+        held = self.coupons[sequence]
+        if held.written is not CouponStatus.EXPIRED or sequence in self.ended:
+            return
+        self.ended[sequence] = self._expiry(held, self.steps)
+        # It has used up whatever has brought all expired coupons back until now.
+        for number, made in enumerate(self.made, start=1):
+            if made.revives_all and number > self.seen[sequence]:
+                self.seen[sequence] = number
