@@ -80,8 +80,8 @@ class ShardProgress:
 class ExtensionProgress:
     """An extension and how many of the `total` coupons that there were have been looked at and `changed`.
 
-    It lifts to `until_ms` or, for lost time, by `added_ms`. Of the coupons that had expired, `revived` came back and
-    `refused` did not, because the budget did not cover them.
+    It lifts to `until_ms` or, for lost time, by `added_ms`. Of the coupons that were written as expired, `revived` came
+    back; `refused` ones come back when somebody wants to use them, if the budget covers them by then.
     """
 
     campaign_id: str

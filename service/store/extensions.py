@@ -24,7 +24,6 @@ class ExtensionRefusal(StrEnum):
     """Why an extension was not made or not undone."""
 
     TOO_MANY_EXTENSIONS = "too_many_extensions"
-    BUDGET_EXHAUSTED = "budget_exhausted"
     KNOWN = "known"
     UNKNOWN = "unknown"
     UNDO_WINDOW_OVER = "undo_window_over"
@@ -40,8 +39,7 @@ class ExtensionStore:
         """Make an extension, in one write a shard; KNOWN for an outage that the campaign has had already.
 
         The first shard numbers and dates it. If the process dies before the others have it, `progress` and the next
-        extension give it to them. Where expired coupons come back, a shard whose budget does not cover its own any more
-        by then leaves them expired and counts them as refused.
+        extension give it to them.
         """
         reply = await self._add(campaign, 0, 0, 0, _packed_terms(terms), _packed_scope(terms))
         if reply[0] != b"extended":

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from service.domain.campaign import Campaign
 from service.domain.coupon import CouponStatus
 from service.domain.extension import Outage, Scope, Terms
-from service.domain.outcomes import Issued, IssueOutcome, RedeemOutcome, SettleOutcome
+from service.domain.outcomes import Issued, IssueOutcome, RedeemOutcome
 from service.domain.validity import DAY_MS, FixedValidity
-from tests.store.model import Held, Model
+from tests.store.model import LIVE, Held, Model
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Made:
     done: int = 0
     undo_done: int = 0
     concerned: set[int] = field(default_factory=set)
+    changed: int = 0
     revived: int = 0
     refused: int = 0
 
@@ -36,8 +37,8 @@ class Made:
         return isinstance(self.terms, Outage) or self.terms.scope is not None
 
     @property
-    def revives_all(self) -> bool:
-        """Whether it has brought every expired coupon back at once."""
+    def concerns_expired(self) -> bool:
+        """Whether it lifts what was over as well, without a scope."""
         return not self.is_scoped and isinstance(self.terms, Terms) and self.terms.include_expired
 
     def lifted(self, expires_at_ms: int) -> int:
@@ -56,7 +57,6 @@ class ExtensionModel(Model):
         self.steps = 0
         self.uses: dict[int, list[int]] = {}
         self.seen: dict[int, int] = {}
-        self.ended: dict[int, int] = {}
 
     def issue(self, user: str, key: str) -> IssueOutcome:
         """As ever; the coupon has seen all extensions there are."""
@@ -74,38 +74,24 @@ class ExtensionModel(Model):
             self.uses.setdefault(sequence, []).append(self.now_ms)
         return outcome
 
-    def settle(self, verb: str, sequence: int, attempt: int) -> SettleOutcome:
-        """As ever; a coupon given back after its time has ended."""
-        outcome = super().settle(verb, sequence, attempt)
-        if sequence < len(self.coupons):
-            self._note_end(sequence)
-        return outcome
-
-    def tidied(self, sequence: int) -> None:
-        """As ever; the sweep writes when a coupon has ended."""
-        super().tidied(sequence)
-        self._note_end(sequence)
-
     def expires_at(self, held: Held, made: int | None = None) -> int:  # noqa: ARG002 - the model's signature
-        """When the coupon's validity is over by all that holds now; once it is written that it is over, it stays so."""
-        sequence = held.first_answer.sequence
-        if sequence in self.ended:
-            return self.ended[sequence]
+        """When the coupon's validity is over by all that holds now."""
         return self._expiry(held, self.steps)
 
-    def extend(self, terms: Terms | Outage) -> bool:
-        """Make an extension; whether it was made."""
-        made = Made(terms, self.now_ms, self.steps, len(self.coupons))
-        if made.revives_all:
-            over = [n for n, held in enumerate(self.coupons) if held.written is CouponStatus.EXPIRED]
-            if not self._affords(len(over)):
-                return False
-            for sequence in over:
-                self._revive(sequence)
-            made.revived = len(over)
-        self.made.append(made)
+    def status(self, held: Held) -> CouponStatus:
+        """As ever; a coupon written as expired that is valid again is back where the budget covers it."""
+        if held.written is CouponStatus.EXPIRED and self.expires_at(held) > self.now_ms and self._affords():
+            return CouponStatus.ISSUED
+        return super().status(held)
+
+    def untidy(self) -> list[int]:
+        """As ever; but nobody has to write that a coupon can come back."""
+        return [n for n in super().untidy() if self.coupons[n].written is not CouponStatus.EXPIRED]
+
+    def extend(self, terms: Terms | Outage) -> None:
+        """Make an extension."""
+        self.made.append(Made(terms, self.now_ms, self.steps, len(self.coupons)))
         self.steps += 1
-        return True
 
     def undo(self, number: int) -> None:
         """Undo an extension, once."""
@@ -138,20 +124,20 @@ class ExtensionModel(Model):
 
     def _reach(self, made: Made, sequence: int) -> None:
         held = self.coupons[sequence]
-        if not made.is_scoped or made.undone_step is not None or not self._matches(made, held, sequence):
+        before = self._expiry(held, made.step)
+        if (made.is_scoped and made.undone_step is not None) or not self._matches(made, held, before):
             return
-        if held.written is CouponStatus.EXPIRED:
-            if made.lifted(self.ended[sequence]) <= self.now_ms:
-                return
-            if not self._affords(1):
+        if made.is_scoped:
+            made.concerned.add(sequence)
+        if held.written is CouponStatus.EXPIRED and made.lifted(before) > max(before, self.now_ms):
+            if not self._affords():
                 made.refused += 1
                 return
-            self._revive(sequence)
+            held.written = CouponStatus.ISSUED
             made.revived += 1
-        made.concerned.add(sequence)
+        made.changed += made.lifted(before) > before and held.written in LIVE
 
-    def _matches(self, made: Made, held: Held, sequence: int) -> bool:
-        before = self.ended.get(sequence, self._expiry(held, made.step))
+    def _matches(self, made: Made, held: Held, before: int) -> bool:
         first, terms = held.first_answer, made.terms
         if isinstance(terms, Outage):
             return before > terms.from_ms and first.starts_at_ms < terms.to_ms
@@ -175,7 +161,7 @@ class ExtensionModel(Model):
             if made.is_scoped:
                 holds = first.sequence in made.concerned
             else:
-                holds = made.revives_all or self._expiry(held, made.step) > made.at_ms
+                holds = made.concerns_expired or self._expiry(held, made.step) > made.at_ms
             if holds:
                 expires_at_ms = made.lifted(expires_at_ms)
         return expires_at_ms
@@ -187,7 +173,7 @@ class ExtensionModel(Model):
         for made in self.made:
             if made.step >= at_step or made.is_scoped or self._is_undone(made, at_step):
                 continue
-            if made.revives_all or self._instant(made.step, issued_by) > made.at_ms:
+            if made.concerns_expired or self._instant(made.step, issued_by) > made.at_ms:
                 expires_at_ms = made.lifted(expires_at_ms)
         return expires_at_ms
 
@@ -209,22 +195,6 @@ class ExtensionModel(Model):
             return False
         return any(made.at_ms <= at_ms < (made.undone_at_ms or 0) for at_ms in self.uses.get(sequence, []))
 
-    def _affords(self, coupons: int) -> bool:
-        budget = self.campaign.budget
-        return budget is None or (
-            self.counters().budget_committed + coupons * self.campaign.benefit.amount <= budget.amount
-        )
-
-    def _revive(self, sequence: int) -> None:
-        self.coupons[sequence].written = CouponStatus.ISSUED
-        del self.ended[sequence]
-
-    def _note_end(self, sequence: int) -> None:
-        held = self.coupons[sequence]
-        if held.written is not CouponStatus.EXPIRED or sequence in self.ended:
-            return
-        self.ended[sequence] = self._expiry(held, self.steps)
-        # It has used up whatever has brought all expired coupons back until now.
-        for number, made in enumerate(self.made, start=1):
-            if made.revives_all and number > self.seen[sequence]:
-                self.seen[sequence] = number
+    def _affords(self) -> bool:
+        budget, amount = self.campaign.budget, self.campaign.benefit.amount
+        return budget is None or self.counters().budget_committed + amount <= budget.amount

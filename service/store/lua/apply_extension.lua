@@ -34,35 +34,32 @@ local function note(found, i, sequence)
   table.insert(found[i], sequence)
 end
 
--- An extension of all that was undone meanwhile is written all the same: its undoing is written after it.
+-- An extension of every coupon that was undone meanwhile is written all the same: its undoing is written after it.
 local function apply(record, sequence, i)
   local extension, before = extensions[i], record.stored_expires_at
   if (extension.scoped and extension.undone_made) or not concerns(extension, scopes[i], record, before) then
     return
   end
   local after = lift(extension, before)
-  if record.status == EXPIRED then
-    if not extension.scoped or after <= now then
-      return
-    elseif not affords(state, 1) then
-      note(refused, i, sequence)
-      return
+  record.stored_expires_at = after
+  if extension.scoped then
+    mark(record, i)
+  end
+  if record.status == EXPIRED and after > math.max(before, now) then
+    if not affords(state) then
+      return note(refused, i, sequence)
     end
-    take_back(state, 1)
+    move_in_ledger(state, EXPIRED, ISSUED)
     record.status = ISSUED
     note(revived, i, sequence)
     wakes_at = math.min(wakes_at or after, after)
   end
-  if extension.scoped then
-    mark(record, i)
-  end
   if after > before and (record.status == ISSUED or record.status == RESERVED) then
     note(extended, i, sequence)
   end
-  record.stored_expires_at = after
 end
 
-local is_plain = not (plain.scoped or plain.include_expired or plain.undone_made or is_undoing(state))
+local is_plain = not (plain.scoped or is_undoing(state))
 local lifted = is_plain and struct.pack('>I6', plain.until_ms)
 local seen = string.char(ISSUED, number)
 
@@ -75,11 +72,12 @@ while done < last do
     local status, applied = string.byte(packed, 1, 2)
     local written
     if sequence >= block_end then
+      -- It was issued after the extension was made.
       written = nil
     elseif is_plain and status == ISSUED and applied == number - 1 then
       -- The usual coupon, without taking its record apart.
       local before = struct.unpack('>I6', packed, EXPIRES_FIRST)
-      if before > plain.made_at and before < plain.until_ms then
+      if (plain.include_expired or before > plain.made_at) and before < plain.until_ms then
         written = with_expiry(packed, number, lifted)
         note(extended, number, sequence)
       else

@@ -28,7 +28,7 @@ while done < last do
   for at = 1, #held, 2 do
     local sequence = base + held[at]
     local record = sequence < block_end and open_record(held[at + 1], state, sequence)
-    if record and record.status ~= EXPIRED then
+    if record then
       local before = record.stored_expires_at
       record.stored_expires_at = refold(record, state, record.applied)
       changes[#changes + 1] = held[at]

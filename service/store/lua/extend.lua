@@ -1,7 +1,5 @@
 -- Adds an extension to a shard: from this write on it holds for every coupon issued before or, if it is scoped, for those
 -- that its job finds. Extensions keep their order, so one that does not follow on what the shard has changes nothing.
--- Coupons that expired come back together, their money with them, or not at all: the first shard then refuses the
--- extension, any other leaves them expired, since the extension holds already.
 -- KEYS[1]  the shard's state
 -- ARGV[1]  number of the extension (from 1), or 0 for the next
 -- ARGV[2]  made_at, or 0 for now
@@ -9,7 +7,7 @@
 -- ARGV[4]  MessagePack: until_ms, or by_ms and outage, its number; include_expired; reason, actor
 -- ARGV[5]  MessagePack: the scope; empty for every coupon
 -- Returns  false for an unknown shard, else {extended, number, number that would be next}, {known} for an outage that is
---          no news, {too_many_extensions} or {budget_exhausted}
+--          no news, or {too_many_extensions}
 local state_key = KEYS[1]
 local state = load_state(state_key)
 if not state then
@@ -27,16 +25,6 @@ elseif number ~= #extensions + 1 then
 end
 
 local scoped = ARGV[5] ~= '' or nil
-local revived, refused = 0, 0
-if terms.include_expired and not scoped then
-  if affords(state, state.expired) then
-    revived = state.expired
-  elseif asked == 0 then
-    return { 'budget_exhausted' }
-  else
-    refused, terms.include_expired = state.expired, false
-  end
-end
 extensions[number] = {
   made_at = asked == 0 and now_ms() or made_at,
   issued = state.issued,
@@ -47,15 +35,9 @@ extensions[number] = {
 }
 redis.call('HSET', state_key, 'extensions', cmsgpack.pack(extensions))
 redis.call('HSET', key_of(state_key, 'extension:' .. number), 'made_at', integer(extensions[number].made_at),
-  'total', integer(state.issued), 'done', 0, 'changed', 0, 'revived', integer(revived), 'refused', integer(refused),
-  'terms', ARGV[4], 'scope', ARGV[5])
+  'total', integer(state.issued), 'done', 0, 'changed', 0, 'revived', 0, 'refused', 0, 'terms', ARGV[4], 'scope', ARGV[5])
 if terms.outage then
   redis.call('HSET', state_key, 'outages', integer(terms.outage))
 end
-if revived > 0 then
-  take_back(state, revived)
-  save_counters(state_key, state)
-  wake_sweep(state_key, terms.until_ms)
-end
-record_event(state_key, 'campaign.extended', { number, terms.until_ms or -1, terms.reason, terms.actor, revived })
+record_event(state_key, 'campaign.extended', { number, terms.until_ms or -1, terms.reason, terms.actor })
 return { 'extended', number, number + 1 }

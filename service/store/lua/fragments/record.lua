@@ -74,15 +74,6 @@ local function mark(record, byte)
   end
 end
 
--- An extension that brought all expired coupons back has moved them in the ledger at once, written through or not.
-local function revive(record, extensions)
-  for i = record.applied + 1, #extensions do
-    if extensions[i].include_expired and not extensions[i].scoped then
-      record.status, record.stored_status = ISSUED, ISSUED
-    end
-  end
-end
-
 -- Until an undoing is written through, a coupon remembers that it was used meanwhile, since its next use hides this one.
 local function keep_what_was_used(record, extensions)
   local redemption = record.redemption
@@ -111,20 +102,33 @@ local function refold(record, state, last)
   end)
 end
 
--- Brings a record up to date in memory: a reservation past its time has lapsed, extensions lift the expiry, and a
--- coupon past it is expired. Only a decision that stands writes it back; the expiry is left to apply_extension.lua,
--- so that it can count what each extension changed.
+-- What a coupon in that status keeps committed of the budget.
+local function committed_in(state, status)
+  return status <= REDEEMED and state.config.amount or 0
+end
+
+-- Whether the budget covers one more coupon, besides those that were brought back in this call.
+local function affords(state)
+  local budget = state.config.budget
+  return not budget or state.committed + (state.set_aside or 0) + committed_in(state, ISSUED) <= budget
+end
+
+-- Brings a record up to date in memory: a reservation past its time has lapsed, extensions lift the expiry, a coupon
+-- past it is expired, and one that was expired and has it before it again is back if the budget covers it. Only a
+-- decision that stands writes it back; the expiry is left to apply_extension.lua, so that it can count what each
+-- extension changed.
 local function bring_up_to_date(record, state, now)
-  if record.status ~= EXPIRED then
-    record.expires_at = is_undoing(state) and refold(record, state, #state.extensions)
-      or extend_expiry(record.stored_expires_at, state.extensions, record.applied + 1, #state.extensions)
-  end
+  record.expires_at = is_undoing(state) and refold(record, state, #state.extensions)
+    or extend_expiry(record.stored_expires_at, state.extensions, record.applied + 1, #state.extensions)
   if record.status == RESERVED and record.redemption.hold_until <= now then
     record.status = ISSUED
     record.redemption.status = RELEASED
   end
   if record.status == ISSUED and record.expires_at <= now then
     record.status = EXPIRED
+  elseif record.status == EXPIRED and record.expires_at > now and affords(state) then
+    record.status = ISSUED
+    state.set_aside = (state.set_aside or 0) + committed_in(state, ISSUED)
   end
 end
 
@@ -132,9 +136,6 @@ end
 local function open_record(packed, state, sequence)
   local record = unpack_record(packed)
   record.sequence = sequence
-  if record.status == EXPIRED then
-    revive(record, state.extensions)
-  end
   if is_undoing(state) then
     keep_what_was_used(record, state.extensions)
   end
@@ -152,29 +153,19 @@ local function load_record(state_key, state, sequence, now)
   return record
 end
 
--- A coupon that is written as expired has used up the extensions that would bring it back, and keeps the instant.
-local function settle_expiry(record, extensions)
-  record.stored_expires_at = record.expires_at
-  for i = record.applied + 1, #extensions do
-    if extensions[i].include_expired and not extensions[i].scoped then
-      record.applied = i
-    end
-  end
+-- Moves a coupon in the ledger from one status to another.
+local function move_in_ledger(state, from, to)
+  state[LEDGER[from]] = state[LEDGER[from]] - 1
+  state[LEDGER[to]] = state[LEDGER[to]] + 1
+  state.committed = state.committed + committed_in(state, to) - committed_in(state, from)
 end
 
 -- Writes the record back and moves it in the ledger from the status it was stored under to the one it has.
 local function save_record(state_key, state, sequence, record)
-  if record.status == EXPIRED then
-    settle_expiry(record, state.extensions)
-  end
   redis.call('HSET', block_key(state_key, sequence), integer(sequence % BLOCK), pack_record(record))
   local from, to = record.stored_status, record.status
   if from ~= to then
-    state[LEDGER[from]] = state[LEDGER[from]] - 1
-    state[LEDGER[to]] = state[LEDGER[to]] + 1
-    if to == EXPIRED or to == DEACTIVATED then
-      state.committed = state.committed - state.config.amount
-    end
+    move_in_ledger(state, from, to)
     record.stored_status = to
   end
   if from == RESERVED or to == RESERVED then

@@ -26,19 +26,6 @@ local function unpack_scope(packed)
   return scope
 end
 
--- Whether the budget covers so many more coupons.
-local function affords(state, coupons)
-  local budget = state.config.budget
-  return not budget or state.committed + coupons * state.config.amount <= budget
-end
-
--- The ledger takes coupons back that had expired.
-local function take_back(state, coupons)
-  state.expired = state.expired - coupons
-  state.outstanding = state.outstanding + coupons
-  state.committed = state.committed + coupons * state.config.amount
-end
-
 -- All coupons of one block as {field, packed, field, packed, …}: one look at a listpack costs less than 128.
 local function read_block(state_key, sequence)
   return redis.call('HGETALL', block_key(state_key, sequence))
