@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     campaign_shards: int = Field(1, ge=1, le=64, description="Shards of a new campaign.")
+    undo_window_s: int = Field(
+        86_400, ge=0, le=31 * 86_400, description="How long an extension can be undone, in seconds."
+    )
     group_commit: GroupCommitSettings = Field(GroupCommitSettings(), description="The bounds of one batch.")
     breaker: BreakerPolicy = Field(BreakerPolicy(), description="When issuance pauses by itself, and how it reopens.")
 

@@ -32,6 +32,12 @@ async def write_extension_through(campaign_id: str, number: int) -> None:
         await tidying.write_through(campaign_id, number, time.monotonic() + WORK_FOR_S)
 
 
+async def preview_extension(campaign_id: str, number: int) -> None:
+    """Count what an extension would change. Raises StoreError."""
+    async with _tidying() as tidying:
+        await tidying.preview(campaign_id, number, time.monotonic() + WORK_FOR_S)
+
+
 async def tend_campaign(campaign_id: str) -> None:
     """Open or close the campaign on time, free lapsed reservations, mark expired coupons. Raises StoreError."""
     async with _tidying() as tidying:

@@ -35,7 +35,7 @@ class Tidying:
         self._extensions = extensions
 
     async def write_through(self, campaign_id: str, number: int, until_s: float) -> None:
-        """Write the extension into every coupon it concerns, after those made before it, and what was undone, in order."""
+        """Write extensions up to that one into the coupons, and what was undone, in the order in which it was done."""
         campaign = await self._catalogue.load(campaign_id)
         if campaign is None:
             return
@@ -71,13 +71,21 @@ class Tidying:
         if campaign is not None:
             await self._extensions.note_failure(campaign, number, failure)
 
+    async def preview(self, campaign_id: str, number: int, until_s: float) -> None:
+        """Count what an extension would change."""
+        campaign = await self._catalogue.load(campaign_id)
+        if campaign is not None:
+            await _work_off(partial(self._extensions.previews.count, campaign, number), until_s)
+
     async def tend(self, campaign_id: str, until_s: float) -> None:
-        """Bring the shards in line with the definition, open or close on time, free reservations, mark expiry."""
+        """Bring the shards in line, open or close on time, give lost time back, free reservations, mark expiry."""
         campaign = await self._catalogue.load(campaign_id)
         if campaign is None:
             return
         await self._catalogue.align(campaign)
         await self._open_or_close(campaign)
+        for extension in await self._extensions.give_back_lost_time(campaign):
+            log.info("lost time given back", campaign=campaign_id, number=extension.number)
         for shard in range(campaign.shards):
             for chunk in (self._extensions.lapse, self._extensions.expire):
                 if not await _work_off(partial(chunk, campaign, shard), until_s):

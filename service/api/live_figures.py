@@ -15,7 +15,7 @@ from service.domain.breaker import ALL, Mode, State
 from service.domain.campaign import CampaignStatus, scheduled_status
 from service.domain.coupon import Counters
 from service.store.catalogue import CampaignLedger
-from service.store.extensions import ExtensionProgress
+from service.store.extension_progress import ExtensionProgress
 from service.store.jobs import QueueFigures
 from service.store.scripts import StoreError
 

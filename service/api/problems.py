@@ -72,6 +72,7 @@ PROBLEMS: Final = {
     "not_ready": (503, "Not ready to serve"),
     "not_yet_valid": (409, "The coupon is not valid yet"),
     "order_too_small": (409, "The order is too small for the coupon"),
+    "outage_overlaps": (409, "Part of that time is recorded already"),
     "overloaded": (503, "Too many requests are waiting"),
     "per_user_limit": (409, "The user has as many coupons as one may"),
     "rate_limited": (429, "Too many requests at once"),
@@ -81,7 +82,9 @@ PROBLEMS: Final = {
     "too_many_attempts": (409, "The coupon was given back too often"),
     "too_many_campaigns": (409, "There are as many campaigns as there may be"),
     "too_many_extensions": (409, "The campaign was extended as often as it may be"),
+    "too_many_outages": (409, "There are as many outages as there may be"),
     "unauthorized": (401, "An API key is required"),
+    "undo_window_over": (409, "It is too late to undo the extension"),
     "version_stale": (412, "The campaign has changed meanwhile"),
     "wrong_redemption_status": (409, "The redemption's status does not allow that"),
 }

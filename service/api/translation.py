@@ -40,6 +40,7 @@ def new_campaign(request: CampaignRequest, now_ms: int, wanted_shards: int) -> d
         shards=1,
         user_buckets=1,
         created_at_ms=now_ms,
+        stop_the_clock=request.validity.stop_the_clock,
     )
     _check_exact(campaign)
     shards = domain.shards_for(wanted_shards, campaign)
@@ -88,7 +89,7 @@ def campaign_body(ledger: CampaignLedger) -> Campaign:
             "issue_window": None
             if window is None
             else {"starts_at": _moment(window.starts_at_ms, zone), "ends_at": _moment(window.ends_at_ms, zone)},
-            "validity": _validity_body(campaign.validity),
+            "validity": {**_validity_body(campaign.validity), "stop_the_clock": campaign.stop_the_clock},
             "issue_rate": _rate_body(campaign.issue_rate),
             "user_rate": _rate_body(campaign.user_rate),
             "merchant_rate": _rate_body(campaign.merchant_rate),

@@ -125,6 +125,7 @@ class Validity(Wire):
     expires_at: Moment | None = None
     wait: DurationText | None = None
     duration: DurationText | None = None
+    stop_the_clock: bool = Field(False, description="Add time in which redemption was down.")
 
     @model_validator(mode="after")
     def _is_one_rule(self) -> Self:

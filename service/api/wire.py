@@ -192,27 +192,6 @@ class Redemption(Wire):
     expires_at: Moment | None
 
 
-class ExtensionRequest(Wire):
-    """Until when the campaign's coupons are to stay valid."""
-
-    expires_at: Moment
-    reason: Text
-    dry_run: bool = False
-
-
-class Extension(Wire):
-    """An extension. It holds from the start; `done` of `total` coupons have it written in their own record."""
-
-    id: str
-    campaign_id: str
-    expires_at: Moment
-    status: Literal["pending", "running", "completed", "failed"]
-    total: int
-    done: int
-    changed: int
-    reason: str
-
-
 class IssuanceStatus(Wire):
     """What the public may know."""
 

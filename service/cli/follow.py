@@ -10,6 +10,7 @@ from service.cli.failures import CommandError, ExitCode
 from service.cli.remote import Remote
 
 POLL_S: Final = 0.25
+SETTLED: Final = ("completed", "failed", "undone")
 STALLED_AFTER_S: Final = 120.0
 """Longest wait for the next step, also while the service cannot be asked."""
 
@@ -21,8 +22,9 @@ def follow_extension(service: Remote, extension: dict[str, Any], quiet: bool) ->
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
         bar = progress.add_task("Extending", total=None)
         while True:
-            progress.update(bar, completed=extension["done"], total=extension["total"] or None)
-            if extension["status"] in ("completed", "failed"):
+            step = extension["undo"] or extension
+            progress.update(bar, completed=step["done"], total=step["total"] or None)
+            if extension["status"] in SETTLED:
                 return extension
             time.sleep(POLL_S)
             latest = _ask(service, extension)

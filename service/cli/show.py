@@ -18,6 +18,8 @@ STATUS_COLOURS: Final = {
     "recovering": "yellow",
     "stopped": "red",
     "failed": "red",
+    "undoing": "yellow",
+    "undone": "yellow",
 }
 
 
@@ -64,11 +66,24 @@ def extension(found: Mapping[str, Any], as_json: bool) -> None:
     """Show an extension."""
     if as_json:
         return _json(found)
+    undo, to = found["undo"], found["expires_at"] or f"{found['added_ms']:,} ms later"
+    facts = [f"{found['done']:,} of {found['total']:,} coupons seen", f"{found['changed']:,} changed"]
+    if found["revived"] or found["refused"]:
+        facts.append(f"{found['revived']:,} of them brought back, {found['refused']:,} for want of budget not yet")
+    if found["liability"] is not None:
+        facts.append(f"worth {money(found['liability'])}, budget needed again {money(found['budget_needed'])}")
+    if undo is not None:
+        facts.append(f"undone: {undo['done']:,} of {undo['total']:,} seen, {undo['shortened']:,} expire sooner")
     return Console().print(
-        f"Extension {found['id']} to {found['expires_at']}: {_status(found['status'])}, "
-        f"{found['done']:,} of {found['total']:,} coupons seen, {found['changed']:,} changed",
-        highlight=False,
+        f"Extension {found['id']} to {to}: {_status(found['status'])}, {', '.join(facts)}", highlight=False
     )
+
+
+def outage(found: Mapping[str, Any], as_json: bool) -> None:
+    """Show an outage."""
+    if as_json:
+        return _json(found)
+    return Console().print(f"Outage {found['number']}: {found['from']} to {found['to']}", highlight=False)
 
 
 def status(found: Mapping[str, Any], as_json: bool) -> None:

@@ -72,6 +72,8 @@ class Campaign:
     user_buckets: int
     created_at_ms: int
     status_reason: str = ""
+    stop_the_clock: bool = False
+    """Whether time in which redemption was down is added to its coupons' validity."""
 
 
 class IllegalTransition(Exception):

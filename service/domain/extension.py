@@ -1,7 +1,10 @@
 """What an extension says: until when, for whom and by whom; and the outages that add to a coupon's time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from service.domain.campaign import Campaign
 
 LOCAL: Final = "local"
 """Who acts where nobody has to show a key."""
@@ -39,7 +42,7 @@ class Terms:
 class Outage:
     """Redemption was down from `from_ms` on, until `to_ms`; numbered from 1 in the order in which it was recorded.
 
-    Where a campaign stops the clock, every coupon that was valid at any time meanwhile is valid for longer by its length.
+    Where a campaign stops the clock, every coupon that was valid at any time meanwhile is valid longer by its length.
     """
 
     number: int
@@ -52,3 +55,8 @@ class Outage:
     def length_ms(self) -> int:
         """What it adds to a coupon's time."""
         return self.to_ms - self.from_ms
+
+
+def lost_time(campaign: Campaign, outages: Sequence[Outage]) -> list[Outage]:
+    """The outages by which the campaign's coupons are to be valid for longer: those since its creation, by its rule."""
+    return [outage for outage in outages if campaign.stop_the_clock and outage.to_ms > campaign.created_at_ms]

@@ -9,6 +9,7 @@ import msgpack
 
 from service.domain.campaign import Campaign
 from service.domain.extension import LOCAL, Scope
+from service.store.scope import unpack_scope
 
 
 class ExtensionStatus(StrEnum):
@@ -136,7 +137,7 @@ def progress_of(campaign: Campaign, number: int, shards: Sequence[ShardProgress]
         until_ms=terms.get("until_ms"),
         added_ms=terms.get("by_ms"),
         include_expired=terms.get("include_expired", False),
-        scope=_scope(led.scope),
+        scope=unpack_scope(led.scope),
         total=sum(shard.total for shard in shards),
         done=sum(shard.done for shard in shards),
         changed=sum(shard.changed for shard in shards),
@@ -157,20 +158,6 @@ def _summed(undos: Sequence[UndoProgress]) -> UndoProgress | None:
         total=sum(undo.total for undo in undos),
         done=sum(undo.done for undo in undos),
         shortened=sum(undo.shortened for undo in undos),
-    )
-
-
-def _scope(packed: bytes) -> Scope | None:
-    fields: dict[str, Any] = msgpack.unpackb(packed) if packed else {}
-    if not fields or "lost_from" in fields:
-        return None
-    users = fields.get("user_ids")
-    return Scope(
-        issued_from_ms=fields.get("issued_from"),
-        issued_to_ms=fields.get("issued_to"),
-        expiring_before_ms=fields.get("expiring_before"),
-        user_ids=None if users is None else tuple(users),
-        merchant_id=fields.get("merchant_id"),
     )
 
 

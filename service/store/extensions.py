@@ -1,7 +1,7 @@
 """Extensions: one short entry a shard makes them true at once, and chunks of work write them through afterwards.
 
-A scoped extension is an entry too, but it holds for a coupon only from when its chunk was worked off. What an entry says
-and how far it is stands in the shard's `extension:<n>`; the first shard leads, the others follow.
+A scoped extension is an entry too, but it holds for a coupon only from when its chunk was worked off. What an entry
+says and how far it is stands in the shard's `extension:<n>`; the first shard leads, the others follow.
 """
 
 from enum import StrEnum
@@ -10,10 +10,13 @@ from typing import Any, Final, assert_never
 import msgpack
 
 from service.domain.campaign import Campaign
-from service.domain.extension import Outage, Scope, Terms
+from service.domain.extension import Outage, Terms, lost_time
 from service.domain.validity import MAX_EXTENSIONS
 from service.store import keys
 from service.store.extension_progress import ExtensionProgress, ShardProgress, progress_of
+from service.store.outages import OutageStore
+from service.store.previews import PreviewStore
+from service.store.scope import pack_scope
 from service.store.scripts import Scripts
 
 COUPONS_PER_CALL: Final = 512
@@ -34,6 +37,8 @@ class ExtensionStore:
 
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
+        self.previews = PreviewStore(scripts)
+        self.outages = OutageStore(scripts)
 
     async def extend(self, campaign: Campaign, terms: Terms | Outage) -> ExtensionProgress | ExtensionRefusal:
         """Make an extension, in one write a shard; KNOWN for an outage that the campaign has had already.
@@ -45,6 +50,18 @@ class ExtensionStore:
         if reply[0] != b"extended":
             return ExtensionRefusal(reply[0].decode())
         return await self._followed(campaign, reply[1])
+
+    async def give_back_lost_time(self, campaign: Campaign) -> list[ExtensionProgress]:
+        """Extend by the outages that the campaign has not had yet, if it stops the clock and can be extended so often.
+
+        Returns the extensions made.
+        """
+        made = []
+        for outage in lost_time(campaign, await self.outages.all() if campaign.stop_the_clock else []):
+            extended = await self.extend(campaign, outage)
+            if isinstance(extended, ExtensionProgress):
+                made.append(extended)
+        return made
 
     async def undo(
         self, campaign: Campaign, number: int, window_ms: int, reason: str, actor: str
@@ -102,7 +119,7 @@ class ExtensionStore:
         return made
 
     async def _spread(self, campaign: Campaign, number: int) -> None:
-        """Give every other shard the extension, after those that the shard lacks, and its undoing after those before it."""
+        """Give every other shard the extension, after those before it, and its undoing, after those before that."""
         led = await self._read(campaign, 0, number)
         assert led is not None
         undo = led.undo
@@ -168,18 +185,3 @@ def _packed_scope(terms: Terms | Outage) -> bytes:
             return packed
         case _:
             assert_never(terms)
-
-
-def pack_scope(scope: Scope | None) -> bytes:
-    """The scope as the scripts read it; what narrows nothing down is left out, and no scope is empty."""
-    if scope is None:
-        return b""
-    fields = {
-        "issued_from": scope.issued_from_ms,
-        "issued_to": scope.issued_to_ms,
-        "expiring_before": scope.expiring_before_ms,
-        "user_ids": scope.user_ids,
-        "merchant_id": scope.merchant_id,
-    }
-    packed: bytes = msgpack.packb({name: value for name, value in fields.items() if value is not None})
-    return packed

@@ -27,6 +27,7 @@ NAME: Final = "tidegate"
 WRITE_EXTENSION_THROUGH: Final = "worker.jobs.write_extension_through"
 TEND_CAMPAIGN: Final = "worker.jobs.tend_campaign"
 NOTE_FAILURE: Final = "worker.jobs.note_failure"
+PREVIEW_EXTENSION: Final = "worker.jobs.preview_extension"
 
 CALL_TIMEOUT_S: Final = 2.0
 JOB_TIMEOUT_S: Final = 7
@@ -83,6 +84,12 @@ class JobQueue:
             WRITE_EXTENSION_THROUGH,
             [campaign_id, number],
             Callback(NOTE_FAILURE, timeout=CALLBACK_TIMEOUT_S),
+        )
+
+    async def preview_extension(self, campaign_id: str, number: int) -> None:
+        """Have a preview counted."""
+        await asyncio.to_thread(
+            self._enqueue, f"preview-{campaign_id}-{number}", PREVIEW_EXTENSION, [campaign_id, number]
         )
 
     async def tend_campaign(self, campaign_id: str) -> None:

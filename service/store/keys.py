@@ -6,6 +6,7 @@ META: Final = "tg:meta"
 CAMPAIGNS: Final = "tg:{catalogue}:campaigns"
 PREVIOUS: Final = "tg:{catalogue}:previous"
 PREFIXES: Final = "tg:{catalogue}:prefixes"
+OUTAGES: Final = "tg:{catalogue}:outages"
 
 
 def state_key(campaign_id: str, shard: int) -> str:

@@ -21,7 +21,9 @@ async def test_a_new_campaign_is_a_draft_that_says_where_it_is_and_which_version
         '"1"',
     )
     counters = UNTOUCHED | {"remaining": 10_000, "budget_remaining": 10**9}
-    given = CAMPAIGN | {"validity": CAMPAIGN["validity"] | {"starts_at": None, "wait": None, "duration": None}}
+    given = CAMPAIGN | {
+        "validity": CAMPAIGN["validity"] | {"starts_at": None, "wait": None, "duration": None, "stop_the_clock": False}
+    }
     unset = {"issue_window": None, "user_rate": None, "merchant_rate": None}
     assert created.json() == given | unset | {"status": "draft", "version": 1, "counters": counters}
     assert await api.campaign() == created.json()
@@ -29,7 +31,7 @@ async def test_a_new_campaign_is_a_draft_that_says_where_it_is_and_which_version
 
 async def test_all_that_was_said_about_a_campaign_is_shown(api: Caller) -> None:
     said: dict[str, Any] = {
-        "validity": {"timezone": "Europe/Berlin", "wait": "P1D", "duration": "P7DT12H"},
+        "validity": {"timezone": "Europe/Berlin", "wait": "P1D", "duration": "P7DT12H", "stop_the_clock": True},
         "issue_window": {"starts_at": "2026-02-07T00:00:00.000+01:00", "ends_at": "2026-02-08T00:00:00.250+01:00"},
         "issue_rate": {"per_second": 0.5, "burst": 3},
         "user_rate": {"per_second": 1.25, "burst": 1},

@@ -27,6 +27,9 @@ CONTRACT = {
     ("/v1/redemptions/{redemption_id}/rollback", "post", "200", "Redemption"),
     ("/v1/campaigns/{campaign_id}/extensions", "post", "202", "Extension"),
     ("/v1/extensions/{extension_id}", "get", "200", "Extension"),
+    ("/v1/extensions/{extension_id}/undo", "post", "202", "Extension"),
+    ("/v1/outages", "post", "201", "Outage"),
+    ("/v1/outages", "get", "200", "OutageList"),
     ("/v1/status", "get", "200", "IssuanceStatus"),
     ("/v1/breaker", "put", "200", "Breaker"),
 }

@@ -27,6 +27,17 @@ async def test_an_extension_holds_when_it_is_answered_and_its_work_is_enqueued(a
         "done": 0,
         "changed": 0,
         "reason": "the holidays",
+        "added_ms": None,
+        "scope": None,
+        "include_expired": False,
+        "revived": 0,
+        "refused": 0,
+        "actor": "local",
+        "made_at": "2026-02-06T07:46:00.000+08:00",
+        "undo_until": "2026-02-07T07:46:00.000+08:00",
+        "undo": None,
+        "liability": None,
+        "budget_needed": None,
     }
     assert (await api.coupon(code))["expires_at"] == LATER
     assert (await api.issue("bob")).json()["expires_at"] == LATER

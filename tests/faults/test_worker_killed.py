@@ -26,7 +26,7 @@ def test_an_extension_survives_kill_9_of_its_worker_and_changes_each_coupon_once
         with running("worker", server.url, tmp_path):
             written = wait_until_written(server.url, number)
             assert (written.done, written.changed) == (COUPONS, COUPONS)
-            again = in_the_store(server.url, partial(extend, campaign=campaign, until_ms=written.until_ms))
+            again = in_the_store(server.url, partial(extend, campaign=campaign, until_ms=written.until_ms or 0))
             assert wait_until_written(server.url, again).changed == 0
 
 

@@ -1,4 +1,4 @@
-"""Why: what extensions promise, said as plainly as possible: a coupon's expiry is told from its whole history each time.
+"""Why: what extensions promise, said as plainly as possible: a coupon's expiry is told from its whole history.
 
 Nothing is cached here: every question about a coupon replays what was made and undone since its issue, in order.
 """

@@ -1,6 +1,6 @@
 """Extensions of every kind against their model: whatever is made, undone, used and worked off meanwhile, they agree.
 
-A worker that is killed leaves its chunks where they are: here every chunk is a step of its own, so it is killed everywhere.
+A killed worker leaves its chunks where they are: here every chunk is a step of its own, so it is killed everywhere.
 """
 
 import asyncio
