@@ -9,7 +9,7 @@ FOUND = $(shell for name in $(CANDIDATES); do $$name -c $(IS_RECENT) 2>/dev/null
 PYTHON = $(or $(FOUND),$(error Tidegate needs Python 3.11 or newer; install it, or name it with make PYTHON=...))
 ARGS ?=
 
-.PHONY: help setup run test soak lint check rehearse bench bench-incident clean
+.PHONY: help setup run test soak lint check rehearse bench bench-incident bench-extension clean
 .DEFAULT_GOAL := help
 
 help:
@@ -49,6 +49,9 @@ bench: $(VENV)/.dev ## measure against the baselines
 
 bench-incident: $(VENV)/.dev ## issue the incident's 10 million coupons over HTTP
 	@$(IN_VENV) loadtest.bench.incident $(ARGS)
+
+bench-extension: $(VENV)/.dev ## extend a million coupons: effect, speed, and what redemption notices
+	@$(IN_VENV) loadtest.bench.extension $(ARGS)
 
 clean: ## remove what was installed and cached; data in .tidegate stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist *.egg-info

@@ -104,7 +104,7 @@ class ExtensionModel(Model):
         """Work one chunk of an extension off, unless an earlier undoing must come first."""
         made = self.made[number - 1]
         if any(
-            each.undone_step is not None and each.undone_step < made.step and not self._is_undo_written(each)
+            each.undone_step is not None and each.undone_step < made.step and not self.is_undo_written(each)
             for each in self.made
         ):
             return
@@ -187,7 +187,8 @@ class ExtensionModel(Model):
     def _is_undone(self, made: Made, at_step: int) -> bool:
         return made.undone_step is not None and made.undone_step < at_step
 
-    def _is_undo_written(self, made: Made) -> bool:
+    def is_undo_written(self, made: Made) -> bool:
+        """Whether every coupon has it written."""
         return made.undo_done == made.undone_issued
 
     def _was_used(self, made: Made, sequence: int) -> bool:

@@ -59,38 +59,44 @@ local function apply(record, sequence, i)
   end
 end
 
-local is_plain = not (plain.scoped or is_undoing(state))
-local lifted = is_plain and struct.pack('>I6', plain.until_ms)
-local seen = string.char(ISSUED, number)
+local lifted = not (plain.scoped or is_undoing(state)) and struct.pack('>I6', plain.until_ms)
+local usual, seen = string.char(ISSUED, number - 1), string.char(ISSUED, number)
+extended[number] = {}
+local number_extended = extended[number]
+
+-- The usual coupon is issued and has seen all but this extension: its record is not taken apart. Nil for any other.
+local function write_plainly(packed, sequence)
+  if string.sub(packed, 1, 2) ~= usual then
+    return nil
+  end
+  local before = struct.unpack('>I6', packed, EXPIRES_FIRST)
+  if before >= plain.until_ms or not (plain.include_expired or before > plain.made_at) then
+    return seen .. string.sub(packed, 3)
+  end
+  number_extended[#number_extended + 1] = sequence
+  return seen .. string.sub(packed, 3, EXPIRES_FIRST - 1) .. lifted .. string.sub(packed, EXPIRES_LAST + 1)
+end
+
+local function write_any(packed, sequence)
+  local record = open_record(packed, state, sequence)
+  if record.applied >= number then
+    return nil
+  end
+  for i = record.applied + 1, number do
+    apply(record, sequence, i)
+  end
+  record.applied = number
+  return pack_record(record)
+end
 
 local last = math.min(total, done + most)
 while done < last do
   local base = done - done % BLOCK
   local block_end, changes, held = math.min(last, base + BLOCK), {}, read_block(state_key, done)
   for at = 1, #held, 2 do
-    local packed, sequence = held[at + 1], base + held[at]
-    local status, applied = string.byte(packed, 1, 2)
-    local written
-    if sequence >= block_end then
-      -- It was issued after the extension was made.
-      written = nil
-    elseif is_plain and status == ISSUED and applied == number - 1 then
-      -- The usual coupon, without taking its record apart.
-      local before = struct.unpack('>I6', packed, EXPIRES_FIRST)
-      if (plain.include_expired or before > plain.made_at) and before < plain.until_ms then
-        written = with_expiry(packed, number, lifted)
-        note(extended, number, sequence)
-      else
-        written = seen .. string.sub(packed, 3)
-      end
-    elseif applied % MARKED < number then
-      local record = open_record(packed, state, sequence)
-      for i = record.applied + 1, number do
-        apply(record, sequence, i)
-      end
-      record.applied = number
-      written = pack_record(record)
-    end
+    local sequence = base + held[at]
+    local written = sequence < block_end
+      and ((lifted and write_plainly(held[at + 1], sequence)) or write_any(held[at + 1], sequence))
     if written then
       changes[#changes + 1] = held[at]
       changes[#changes + 1] = written
@@ -116,7 +122,7 @@ for i = 1, number do
   if revived[i] then
     record_event(state_key, 'coupon.revived', { i, revived[i] })
   end
-  if extended[i] then
+  if extended[i] and #extended[i] > 0 then
     record_event(state_key, 'coupon.extended', { i, extended[i] })
   end
 end

@@ -62,12 +62,6 @@ local function unpack_record(packed)
   return record
 end
 
--- Writes another expiry into a packed record that is issued and has no marks, without taking it apart.
-local function with_expiry(packed, applied, expires_at)
-  return string.char(ISSUED, applied) .. string.sub(packed, 3, EXPIRES_FIRST - 1) .. expires_at
-    .. string.sub(packed, EXPIRES_LAST + 1)
-end
-
 local function mark(record, byte)
   if not is_marked(record.marks, byte) then
     record.marks = (record.marks or '') .. string.char(byte)
