@@ -167,6 +167,10 @@ class Caller:
         body = {"expires_at": until, "reason": "the holidays"} | more
         return await self.http.post("/v1/campaigns/spring/extensions", json=body)
 
+    async def undo(self, extension: str, reason: str = "the wrong year") -> httpx.Response:
+        """Take an extension back."""
+        return await self.http.post(f"/v1/extensions/{extension}/undo", json={"reason": reason})
+
     async def override(self, mode: str, **more: Any) -> httpx.Response:
         """Put the breaker into that mode."""
         return await self.http.put("/v1/breaker", json={"mode": mode, "reason": "a drill"} | more)

@@ -18,6 +18,7 @@ from service.store.jobs import (
     DONE_FOR_S,
     FAILED_FOR_S,
     NOTE_FAILURE,
+    PREVIEW_EXTENSION,
     RETRY_PAUSES_S,
     SILENT_AFTER_S,
     TEND_CAMPAIGN,
@@ -100,7 +101,7 @@ def mend_the_coupons(jobs: JobQueue) -> None:
     jobs.rq.connection.rename("test:kept", COUPONS)
 
 
-@pytest.mark.parametrize("name", [WRITE_EXTENSION_THROUGH, TEND_CAMPAIGN, NOTE_FAILURE])
+@pytest.mark.parametrize("name", [WRITE_EXTENSION_THROUGH, PREVIEW_EXTENSION, TEND_CAMPAIGN, NOTE_FAILURE])
 def test_every_name_that_is_enqueued_can_be_called(name: str) -> None:
     assert callable(import_attribute(name))
 

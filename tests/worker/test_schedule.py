@@ -4,6 +4,7 @@ import pytest
 
 from service.domain.campaign import CampaignStatus, IssueWindow
 from service.domain.extension import Terms
+from service.store import previews
 from service.store.catalogue import Catalogue
 from service.store.chores import ChoreStore
 from service.store.jobs import JobQueue
@@ -137,3 +138,42 @@ async def test_many_campaigns_are_looked_at_a_bounded_number_a_tick(jobs: JobQue
         await rounds.enqueue_due()
         seen.append(len(waiting(jobs)))
     assert seen == [campaigns - 4, campaigns, campaigns]
+
+
+async def test_an_undoing_that_is_not_written_through_is_enqueued(jobs: JobQueue, room: Room) -> None:
+    desk = await room.open()
+    await desk.issue()
+    await desk.extend()
+    await desk.write_through(1)
+    await desk.undo(1)
+    await schedule(room, jobs).enqueue_due()
+    assert "extension-spring-1" in take_all(jobs)
+    await Tidying(room.catalogue, room.extensions).write_through("spring", 1, until_s=0)
+    await Tidying(room.catalogue, room.extensions).tend("spring", until_s=0)
+    await schedule(room, jobs).enqueue_due()
+    assert waiting(jobs) == []
+
+
+async def test_lost_time_is_due_once_and_only_where_the_clock_stops(jobs: JobQueue, room: Room) -> None:
+    await room.open(stop_the_clock=True)
+    await room.open(id="autumn", code_prefix="AUTUMN")
+    await room.extensions.outages.record(LAUNCH - HOUR, LAUNCH + 1, "tills down", "ada")
+    await schedule(room, jobs).enqueue_due()
+    assert take_all(jobs) == ["tend-spring"]
+    await Tidying(room.catalogue, room.extensions).tend("spring", until_s=0)
+    await schedule(room, jobs).enqueue_due()
+    assert waiting(jobs) == []
+
+
+async def test_a_dry_run_that_is_not_counted_is_enqueued(
+    jobs: JobQueue, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(previews, "COUNTED_AT_ONCE", 0)
+    desk = await room.open()
+    await desk.issue()
+    await room.extensions.previews.begin(desk.campaign, Terms(until_ms=LATER, reason="a trial"), issued=1)
+    await schedule(room, jobs).enqueue_due()
+    assert take_all(jobs) == ["preview-spring-1"]
+    await Tidying(room.catalogue, room.extensions).preview("spring", 1, until_s=0)
+    await schedule(room, jobs).enqueue_due()
+    assert waiting(jobs) == []

@@ -2,14 +2,16 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from service.domain.campaign import CampaignStatus, IssueWindow
 from service.domain.coupon import CouponStatus
-from service.domain.extension import Terms
+from service.domain.extension import Scope, Terms
 from service.domain.outcomes import CampaignNotRunning, IssuancePaused, Issued
+from service.store import previews
 from service.store.catalogue import Catalogue
 from service.store.extension_progress import ExtensionProgress, ExtensionStatus
 from service.store.extensions import COUPONS_PER_CALL, ExtensionStore
@@ -198,3 +200,84 @@ async def test_reservations_past_their_time_are_freed(room: Room) -> None:
     coupons = await desk.all_coupons()
     assert [coupon.status for coupon in coupons] == [CouponStatus.ISSUED, CouponStatus.RESERVED, CouponStatus.ISSUED]
     assert isinstance(await desk.issue("bob"), Issued)
+
+
+async def test_lost_time_is_given_back_by_exactly_its_length_once_where_the_clock_stops(room: Room) -> None:
+    desk = await room.open(stop_the_clock=True, shards=2)
+    await issue(desk, 3, shard=0)
+    await issue(desk, 3, shard=1)
+    await room.clock.set(LAUNCH + 2 * HOUR)
+    await room.extensions.outages.record(LAUNCH - HOUR, LAUNCH, "before the launch", "ada")
+    await room.extensions.outages.record(LAUNCH + HOUR, LAUNCH + 2 * HOUR, "tills down", "ada")
+    for _ in range(2):
+        await tidying(room).tend("spring", in_time())
+        await tidying(room).write_through("spring", 1, in_time())
+    assert {coupon.expires_at_ms for coupon in await desk.all_coupons()} == {EXPIRY + HOUR}
+    given_back = await progress(room, desk, 1)
+    assert (given_back.added_ms, given_back.until_ms, given_back.changed) == (HOUR, None, 6)
+    assert (given_back.reason, given_back.actor) == ("tills down", "ada")
+    assert await room.extensions.progress(desk.campaign, 2) is None
+
+
+async def test_lost_time_stays_lost_where_the_clock_does_not_stop(room: Room) -> None:
+    desk = await room.open()
+    await issue(desk, 3)
+    await room.extensions.outages.record(LAUNCH - HOUR, LAUNCH + 1, "tills down", "ada")
+    before = await room.everything()
+    await tidying(room).tend("spring", in_time())
+    assert await room.everything() == before
+    assert {coupon.expires_at_ms for coupon in await desk.all_coupons()} == {EXPIRY}
+
+
+async def test_an_undone_extension_is_written_back_and_the_one_made_afterwards_after_it(room: Room) -> None:
+    desk = await room.open(shards=2)
+    await issue(desk, 300, shard=0)
+    await issue(desk, 200, shard=1)
+    await desk.extend(LATER + HOUR)
+    await desk.undo(1)
+    await desk.extend(LATER)
+    await tidying(room).write_through("spring", 2, in_time())
+    first, second = await progress(room, desk, 1), await progress(room, desk, 2)
+    assert first.undo is not None
+    assert (first.status, first.undo.done, first.undo.shortened) == (ExtensionStatus.UNDONE, 500, 500)
+    assert (second.status, second.changed) == (ExtensionStatus.COMPLETED, 500)
+    assert {coupon.expires_at_ms for coupon in await desk.all_coupons()} == {LATER}
+
+
+@pytest.mark.parametrize("calls", range(1, 40, 3))
+async def test_a_worker_killed_anywhere_changes_nothing_twice(room: Room, calls: int) -> None:
+    desk = await room.open(shards=2)
+    await issue(desk, 700, shard=0)
+    await issue(desk, 100, shard=1)
+    await desk.extend(LATER + HOUR)
+    await desk.extend(LATER + 2 * HOUR, scope=Scope(user_ids=("user 7", "user 8")))
+    await desk.undo(1)
+    dying = ExtensionStore(DyingScripts(room.client, calls))
+    with suppress(ProcessDied):
+        await Tidying(room.catalogue, dying).write_through("spring", 2, in_time())
+    await tidying(room).write_through("spring", 2, in_time())
+    first, second = await progress(room, desk, 1), await progress(room, desk, 2)
+    assert first.undo is not None
+    assert (first.status, first.changed, first.undo.shortened) == (ExtensionStatus.UNDONE, 800, 796)
+    assert (second.status, second.changed) == (ExtensionStatus.COMPLETED, 4)
+
+
+async def test_a_dry_run_whose_worker_was_killed_counts_nobody_twice(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(previews, "COUNTED_AT_ONCE", 100)
+    monkeypatch.setattr(previews, "COUPONS_PER_CALL", 128)
+    desk = await room.open(shards=2)
+    await issue(desk, 700, shard=0)
+    await issue(desk, 200, shard=1)
+    terms = Terms(until_ms=LATER, reason="a trial")
+    begun = await room.extensions.previews.begin(desk.campaign, terms, issued=900)
+    assert (begun.number, begun.total, begun.is_made) == (1, 900, False)
+    for calls in range(2, 9):
+        with suppress(ProcessDied):
+            dying = ExtensionStore(DyingScripts(room.client, calls))
+            await Tidying(room.catalogue, dying).preview("spring", 1, in_time())
+    await tidying(room).preview("spring", 1, in_time())
+    made = await room.extensions.previews.read(desk.campaign, 1)
+    assert made is not None
+    assert (made.is_made, made.total, made.done, made.changed, made.liability) == (True, 900, 900, 900, 900 * 2500)
