@@ -171,7 +171,7 @@ class Desk:
         said = Terms(until_ms=until_ms, **{"reason": "as asked", **terms})
         return await self._room.extensions.extend(self.campaign, said)
 
-    async def undo(self, number: int, window_ms: int = 10**9) -> ExtensionProgress | ExtensionRefusal:
+    async def undo(self, number: int, window_ms: int = 10**12) -> ExtensionProgress | ExtensionRefusal:
         """Undo an extension; the write-through is another step."""
         return await self._room.extensions.undo(self.campaign, number, window_ms, "a mistake", "ada")
 

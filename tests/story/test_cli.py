@@ -95,6 +95,37 @@ def test_an_extension_is_followed_to_its_end_and_twice_changes_nothing(running: 
     assert "Extending" in seen.stderr
 
 
+def test_an_extension_of_some_coupons_is_tried_made_and_taken_back(running: Up) -> None:
+    ask(running, "campaign", "create", "-", "--start", stdin=campaign("some"))
+    codes = [issue(running, "some", f"user-{number}") for number in range(3)]
+    before = httpx.get(f"{running.url}/v1/coupons/{codes[0]}", timeout=5).json()["expires_at"]
+    extend = ("extend", "some", "--to", "2035-02-28T23:59:59+08:00", "--reason", "a wrong till", "--user", "user-0")
+    trial = ask(running, *extend, "--dry-run", "--include-expired")
+    assert (trial["changed"], trial["liability"]) == (1, {"amount": 2500, "currency": "CNY"})
+    assert "worth CNY 25.00" in tidegate_here(*extend, "--dry-run", "--url", running.url).stdout
+    made = ask(running, *extend, "--follow")
+    assert (made["status"], made["changed"]) == ("completed", 1)
+    undone = ask(running, "extend", "--undo", made["id"], "--reason", "the right till", "--follow")
+    assert (undone["status"], undone["undo"]["shortened"]) == ("undone", 1)
+    assert httpx.get(f"{running.url}/v1/coupons/{codes[0]}", timeout=5).json()["expires_at"] == before
+
+
+def test_an_outage_is_recorded_once(running: Up) -> None:
+    outage = ("outage", "--from", "2026-02-06T08:00:00+08:00", "--to", "2026-02-06T09:30:00+08:00")
+    assert ask(running, *outage, "--reason", "tills down")["number"] == 1
+    again = tidegate_here(*outage, "--reason", "tills down", "--url", running.url)
+    assert (again.returncode, again.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("spring",), ("--undo", "spring.1", "--dry-run"), ("spring", "--undo", "spring.1")]
+)
+def test_half_an_extension_is_bad_input(arguments: tuple[str, ...]) -> None:
+    refused = tidegate_here("extend", *arguments, "--reason", "story", "--url", "http://127.0.0.1:9")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert len(refused.stderr.splitlines()) == 1
+
+
 def test_status_says_in_one_line_whether_coupons_are_issued(running: Up) -> None:
     assert ask(running, "status")["issuance"] == "issuing"
     assert tidegate_here("status", "--url", running.url).stdout.startswith("● issuing since ")
