@@ -128,6 +128,17 @@ class ExtendedLife(RuleBasedStateMachine):
         self.run(self.desk.undo(number))
         self.model.undo(number)
 
+    @precondition(lambda self: self.model.made and self.model.coupons)
+    @rule(number=numbers, sequence=sequences, verb=st.sampled_from([None, "release", "rollback"]))
+    def undo_what_was_used(self, number: int, sequence: int, verb: SettleVerb | None) -> None:
+        self.redeem(sequence, "tea house", DAY if verb == "release" else 0)
+        self.let_time_pass(1)
+        self.undo(number)
+        if verb is not None and self.model.uses:
+            self.settle(sequence, verb)
+        self.redeem(sequence, "book shop", 0)
+        self.the_coupons_agree()
+
     @precondition(lambda self: self.model.made)
     @rule(number=numbers, undo=st.booleans())
     def work_off_a_chunk(self, number: int, undo: bool) -> None:
