@@ -5,7 +5,7 @@ from hashlib import sha256
 import pytest
 
 from service.api.app import fastapi_lane
-from service.api.door import Door
+from service.api.door import Door, Doorkeeper
 from service.api.parts import Parts
 from service.store import previews
 from service.store.jobs import PREVIEW_EXTENSION, WRITE_EXTENSION_THROUGH
@@ -278,7 +278,7 @@ async def test_a_dry_run_over_many_coupons_is_a_job_with_progress(
 
 async def test_the_record_names_the_key_that_extended_but_not_the_key(room: Room, store_url: str) -> None:
     named = Parts(settings(store_url, api_keys="a-long-key-of-ada"), TURNABLE_CLOCK)
-    app = Door(fastapi_lane(named), ["a-long-key-of-ada"])
+    app = Door(fastapi_lane(named), Doorkeeper(["a-long-key-of-ada"]))
     async with named.running(), Caller(app, authorization="Bearer a-long-key-of-ada") as ada:
         await ada.open()
         actor = (await ada.extend(LATER)).json()["actor"]
