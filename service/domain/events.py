@@ -96,11 +96,6 @@ class Cursor:
     ids: tuple[EventId, ...]
 
     @classmethod
-    def at_the_beginning(cls, shards: int) -> Self:
-        """The cursor of somebody who has read nothing."""
-        return cls((BEGINNING,) * shards)
-
-    @classmethod
     def parse(cls, text: str, shards: int) -> Self:
         """The cursor that `str` has written, for a campaign of so many shards. Raises ValueError."""
         if len(text) > LONGEST_CURSOR or not text.isascii():

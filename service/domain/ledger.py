@@ -51,7 +51,7 @@ class ShardLedger:
     def counters(self) -> Counters:
         """The counters that the events add up to."""
         numbers = (self._statuses.count(number) for number in _NUMBER_OF.values())
-        return Counters(self.issued, *numbers, self._committed())
+        return Counters(*(self.issued, *numbers, self._committed()))
 
     def differing(self, first: int, recorded: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         """From coupon `first` on, each whose recorded status is another: sequence, told and recorded number."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 MAX_WEBHOOKS: Final = 100
 LONGEST_URL: Final = 500
 SECRET_BYTES: Final = 32
-SECRET_PREFIX: Final = "whsec_"
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what every secret begins with
 FIRST_PAUSE_MS: Final = 1_000
 LONGEST_PAUSE_MS: Final = 3_600_000
 NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
@@ -51,10 +51,10 @@ class Health:
     retry_at_ms: int = 0
     failure: str = ""
 
-    def after_failure(self, failure: str, now_ms: int, disable_after_ms: int, is_final: bool) -> "Health":
-        """The health after one more failure. A webhook that has failed for so long, or for good, is disabled."""
+    def after_failure(self, failure: str, now_ms: int, disable_after_ms: int) -> "Health":
+        """The health after one more failure. A webhook that has failed for so long is disabled."""
         since_ms = self.failing_since_ms or now_ms
-        over = is_final or now_ms - since_ms >= disable_after_ms
+        over = now_ms - since_ms >= disable_after_ms
         return Health(
             WebhookStatus.DISABLED if over else WebhookStatus.ACTIVE,
             self.failures + 1,

@@ -14,7 +14,7 @@ from service.domain.coupon import Counters
 from service.domain.events import BEGINNING, Event, EventId
 from service.domain.ledger import NO_COUPON, STATUSES, LedgerBroken, ShardLedger
 from service.store import keys
-from service.store.day_files import DayFiles, DayFilesBroken
+from service.store.day_files import DayFilesBroken
 from service.store.events import CursorTooOld, EventStore
 from service.store.export import Exporter
 from service.store.scripts import Scripts
@@ -92,7 +92,6 @@ class Audit:
                     mismatches.append(Mismatch(shard, sequence, _status(said), _status(found)))
             first += len(statuses)
         return ShardAudit(shard, rebuilt.events, told, kept, tuple(mismatches), differing)
-
 
     async def _read_day_files(self, campaign: Campaign, shard: int, rebuilt: "_Rebuilt") -> None:
         files = self._exporter.day_files(campaign, shard)

@@ -8,7 +8,7 @@ import msgpack
 from redis.asyncio import Redis, RedisCluster
 
 from service.domain.campaign import Campaign
-from service.domain.events import Cursor, Event, EventId
+from service.domain.events import BEGINNING, Cursor, Event, EventId
 from service.store import keys
 from service.store.scripts import store_errors
 
@@ -32,9 +32,9 @@ class EventStore:
     def __init__(self, client: Redis) -> None:
         self._client = client
 
-    async def read(self, campaign: Campaign, cursor: Cursor) -> list[Event]:
-        """The next events after the cursor, of all shards: EVENTS_PER_READ a shard at most. Raises CursorTooOld."""
-        shards = [await self.read_shard(campaign.id, shard, after) for shard, after in enumerate(cursor.ids)]
+    async def read(self, campaign: Campaign, cursor: Cursor, count: int = EVENTS_PER_READ) -> list[Event]:
+        """The next events after the cursor, of all shards: `count` a shard at most. Raises CursorTooOld."""
+        shards = [await self.read_shard(campaign.id, shard, after, count) for shard, after in enumerate(cursor.ids)]
         return sorted((event for events in shards for event in events), key=lambda event: event.id)
 
     async def read_shard(
@@ -44,9 +44,9 @@ class EventStore:
         with store_errors():
             entries: Any = await self._client.xrange(keys.events_key(campaign_id, shard), f"({after}", "+", count)
             # Asked afterwards, so that what is trimmed between the two calls cannot go unnoticed.
-            trimmed = await self._client.hget(keys.export_key(campaign_id, shard), "trimmed")
-        if trimmed is not None and after < EventId.parse(_text(trimmed)):
-            raise CursorTooOld
+            trimmed = await self._trimmed(campaign_id, shard)
+        if after < trimmed:
+            raise CursorTooOld(f"event {trimmed} and those before it were trimmed")
         return [_event(shard, *entry) for entry in entries]
 
     async def wait(self, campaign: Campaign, cursor: Cursor) -> None:
@@ -59,11 +59,20 @@ class EventStore:
         with store_errors():
             await self._client.xread(streams, count=1, block=WAIT_MS)  # type: ignore[arg-type]  # dict is invariant
 
-    async def last_id(self, campaign_id: str, shard: int) -> EventId | None:
-        """The newest event that the store still has."""
+    async def oldest(self, campaign: Campaign) -> Cursor:
+        """The cursor of somebody who has read nothing but what was trimmed."""
         with store_errors():
-            newest: Any = await self._client.xrevrange(keys.events_key(campaign_id, shard), count=1)
-        return EventId.parse(_text(newest[0][0])) if newest else None
+            return Cursor(tuple([await self._trimmed(campaign.id, shard) for shard in range(campaign.shards)]))
+
+    async def now_ms(self) -> int:
+        """What time it is for the server that dates events."""
+        with store_errors():
+            seconds, microseconds = await self._client.time()
+        return seconds * 1000 + microseconds // 1000
+
+    async def _trimmed(self, campaign_id: str, shard: int) -> EventId:
+        trimmed = await self._client.hget(keys.export_key(campaign_id, shard), "trimmed")
+        return BEGINNING if trimmed is None else EventId.parse(_text(trimmed))
 
 
 def _event(shard: int, event_id: bytes, fields: Mapping[bytes, bytes]) -> Event:

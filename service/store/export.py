@@ -46,6 +46,10 @@ class Exporter:
         checkpoint = Checkpoint(EventId.parse(exported.decode()), day.decode(), size)
         return ExportState(bool(is_due), checkpoint, EventId.parse(trimmed.decode()))
 
+    async def is_due(self, campaign: Campaign) -> bool:
+        """Whether any shard has events to export or to trim."""
+        return any([(await self.state(campaign, shard)).is_due for shard in range(campaign.shards)])
+
     def day_files(self, campaign: Campaign, shard: int) -> DayFiles:
         """The shard's day files."""
         return DayFiles(self._directory, campaign.id, shard)

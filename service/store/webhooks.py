@@ -39,6 +39,12 @@ class WebhookStore:
         webhooks = sorted(map(_DEFINITION.validate_json, definitions), key=lambda each: (each.created_at_ms, each.id))
         return [(webhook, _health(health.get(webhook.id.encode()))) for webhook in webhooks]
 
+    async def health(self, webhook: Webhook) -> Health:
+        """How the webhook's last deliveries went."""
+        with store_errors():
+            stored: bytes | None = await self._client.hget(keys.WEBHOOKS_HEALTH, webhook.id)  # type: ignore[assignment]
+        return _health(stored)
+
     async def delete(self, webhook_id: str) -> bool:
         """Forget the webhook; whether there was one. A delivery that is on its way may still arrive."""
         with store_errors():

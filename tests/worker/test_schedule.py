@@ -1,10 +1,14 @@
 """The scheduler: what is due is enqueued, once; what is not due costs a look."""
 
+from pathlib import Path
+
 import pytest
 
 from service.domain.campaign import CampaignStatus, IssueWindow
 from service.store.catalogue import Catalogue
 from service.store.chores import ChoreStore
+from service.store.events import EventStore
+from service.store.export import Exporter
 from service.store.jobs import JobQueue
 from tests.store.desk import EXPIRY, LATER, LAUNCH, SECRET, DyingScripts, ProcessDied, Room, a_campaign
 from worker.schedule import SHARDS_PER_TICK, Schedule
@@ -17,7 +21,8 @@ WINDOW = IssueWindow(LAUNCH + HOUR, LAUNCH + 2 * HOUR)
 
 
 def schedule(room: Room, jobs: JobQueue) -> Schedule:
-    return Schedule(room.catalogue, ChoreStore(room.scripts), jobs)
+    exporter = Exporter(room.scripts, EventStore(room.client), Path(), retention_ms=0)
+    return Schedule(room.catalogue, ChoreStore(room.scripts), exporter, jobs)
 
 
 def waiting(jobs: JobQueue) -> list[str]:
