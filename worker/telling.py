@@ -20,7 +20,7 @@ from service.store.events import CursorTooOld, EventStore
 from service.store.webhooks import WebhookStore
 from worker.postman import CALL_TIMEOUT_S, NotDelivered, Postman
 
-LEASE_MS: Final = 3 * int(CALL_TIMEOUT_S * 1000)
+LEASE_MS: Final = int(CALL_TIMEOUT_S * 1500)
 """Longer than a delivery can take, so that two processes never tell a webhook its events at the same time."""
 EVENTS_PER_TURN: Final = 100
 """How many events of one shard are told before the next shard has its turn."""

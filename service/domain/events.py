@@ -22,15 +22,19 @@ LONGEST_CURSOR: Final = 4_096
 
 STATUS_AFTER: Final[Mapping[str, CouponStatus | None]] = {
     "campaign.extended": None,
+    "campaign.extension_undone": None,
     "coupon.deactivated": CouponStatus.DEACTIVATED,
     "coupon.expired": CouponStatus.EXPIRED,
     "coupon.extended": None,
+    "coupon.extension_undone": None,
     "coupon.issued": CouponStatus.ISSUED,
     "coupon.lapsed": CouponStatus.ISSUED,
     "coupon.redeemed": CouponStatus.REDEEMED,
     "coupon.released": CouponStatus.ISSUED,
     "coupon.reserved": CouponStatus.RESERVED,
+    "coupon.revived": CouponStatus.ISSUED,
     "coupon.rolled_back": CouponStatus.ISSUED,
+    "quota.raised": None,
 }
 """Every type of event, and what the coupons it names have become; None where their status stays."""
 

@@ -82,17 +82,22 @@ def _event(shard: int, event_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
 
 
 def _named(kind: str, data: Any) -> dict[str, Any]:
-    """What the scripts pack by name already, or by place where every byte counts, or as they did before 0.2."""
+    """The data by name: the scripts pack them so, or by place, where every byte counts."""
     match kind, data:
         case "coupon.issued", [first, count, amount]:
             return {"coupons": [first, count], "amount": amount}
         case "coupon.issued", {"first": first, "count": count}:
-            return {"coupons": [first, count]}
+            amounts = data.get("amounts")
+            return {"coupons": [first, count]} | ({"amount": amounts} if amounts else {})
         case _, dict():
             return data
-        case "campaign.extended", [extension, until_ms, reason]:
+        case "quota.raised", [user_id, max_coupons, reason]:
+            return {"user_id": user_id, "max_coupons": max_coupons, "reason": reason}
+        case "campaign.extended", [extension, until_ms, reason, *_]:
             return {"extension": extension, "until_ms": until_ms, "reason": reason}
-        case "coupon.extended", [int() as extension, sequences]:
+        case "campaign.extension_undone", [extension, reason, *_]:
+            return {"extension": extension, "reason": reason}
+        case "coupon.extended" | "coupon.revived" | "coupon.extension_undone", [extension, sequences]:
             return {"coupons": _single_runs(sequences), "extension": extension}
         case "coupon.expired" | "coupon.lapsed", sequences:
             return {"coupons": _single_runs(sequences)}

@@ -7,7 +7,7 @@ local statuses = {}
 for sequence = first, first + (blocks - 1) * BLOCK, BLOCK do
   local block, found = redis.call('HGETALL', block_key(KEYS[1], sequence)), {}
   for at = 1, #block, 2 do
-    found[tonumber(block[at])] = string.sub(block[at + 1], 1, 1)
+    found[tonumber(block[at])] = string.char(unpack_record(block[at + 1]).status)
   end
   for position = 0, BLOCK - 1 do
     statuses[#statuses + 1] = found[position] or '\0'

@@ -13,10 +13,7 @@ for _, member in ipairs(due) do
   local sequence = tonumber(member)
   local record = load_record(KEYS[1], state, sequence, now)
   save_record(KEYS[1], state, sequence, record)
-  add_to_runs(freed, sequence)
-  if record.status == EXPIRED then
-    add_to_runs(expired, sequence)
-  end
+  add_to_runs(record.status == EXPIRED and expired or freed, sequence)
 end
 if #due > 0 then
   save_counters(KEYS[1], state)
