@@ -113,7 +113,7 @@ async def test_bad_questions_are_refused(api: Caller) -> None:
     assert refusal(await api.http.get(EVENTS)) == (404, "not_found")
     await api.open()
     for query in ({"limit": 0}, {"limit": 201}, {"limit": "all"}, {"follow": "maybe"}, {"cursor": "a" * 4097}):
-        assert field_errors(await api.http.get(EVENTS, params=query))  # type: ignore[arg-type]
+        assert field_errors(await api.http.get(EVENTS, params=query))
 
 
 async def test_a_cursor_before_what_was_trimmed_is_told_so_and_where_to_go_on(room: Room, api: Caller) -> None:

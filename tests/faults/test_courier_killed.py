@@ -6,8 +6,8 @@ from typing import Final
 
 from service.domain.webhooks import Webhook, written_secret
 from service.store.webhooks import WebhookStore
-from tests.faults.test_worker_killed import running_store
 from tests.store.desk import Room
+from tests.store.server import running_store
 from tests.story.running import eventually
 from tests.worker.processes import Process, in_the_store, open_with_coupons, running
 from tests.worker.receiver import Message, receiving

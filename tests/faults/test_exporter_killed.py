@@ -4,12 +4,12 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgpack
 
-from service.domain.campaign import Campaign
 from service.domain.events import BEGINNING, Event, EventId
 from service.store import export, keys
 from service.store.catalogue import Catalogue
@@ -92,7 +92,7 @@ async def fill(url: str) -> list[EventId]:
     return ids
 
 
-async def look(url: str, folder: Path, campaign: Campaign | None = None) -> tuple[list[Event], EventId, list[EventId]]:
+async def look(url: str, folder: Path) -> tuple[list[Event], EventId, list[EventId]]:
     """What the day files vouch for, the last event trimmed, and the events that the store still has."""
     client = connect(url, timeout_ms=5_000)
     exporter = Exporter(Scripts(client), EventStore(client), folder, retention_ms=0)
@@ -110,13 +110,13 @@ def test_whenever_the_exporter_is_killed_every_event_is_exported_exactly_once(st
     for steps in range(MOST_STEPS):
         folder = tmp_path / str(steps)
         ids = asyncio.run(fill(store_url))
-        survived = in_a_process(lambda folder=folder, steps=steps: export_until_killed(store_url, folder, steps))
+        survived = in_a_process(partial(export_until_killed, store_url, folder, steps))
         exported, trimmed, kept = asyncio.run(look(store_url, folder))
         so_far = [event.id for event in exported]
         assert so_far == ids[: len(so_far)]
         assert kept == [event_id for event_id in ids if event_id > trimmed]
         assert trimmed == BEGINNING or trimmed in so_far
-        assert in_a_process(lambda folder=folder: export_until_killed(store_url, folder, MOST_STEPS))
+        assert in_a_process(partial(export_until_killed, store_url, folder, MOST_STEPS))
         exported, trimmed, kept = asyncio.run(look(store_url, folder))
         assert [event.id for event in exported] == ids
         assert [number for event in exported for number in event.coupons] == list(range(len(ids)))

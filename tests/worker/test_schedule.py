@@ -161,8 +161,8 @@ async def test_events_are_exported_once_they_have_gathered_for_a_while(
     await schedule(room, jobs).enqueue_due()
     assert take_all(jobs) == ["export-spring"]
     (event,) = await room.events()
-    noted = ["0-0", str(event.id), "2026-02-06", 100]
-    assert await room.scripts.run("note_export", [keys.state_key("spring", 0)], *noted) == 1
+    state_key = keys.state_key("spring", 0)
+    assert await room.scripts.run("note_export", [state_key], "0-0", str(event.id), "2026-02-06", 100) == 1
     await schedule(room, jobs).enqueue_due()
     assert waiting(jobs) == []
     await desk.issue("bob")
