@@ -49,11 +49,11 @@ class Courier:
         self._rounds = {webhook.id: self._rounds.get(webhook.id, deque()) for webhook, _ in webhooks}
         if not webhooks:
             return
-        now_ms, campaigns = await self._catalogue.now_ms(), await self._catalogue.list()
+        now_ms = await self._catalogue.now_ms()
         for webhook, health in webhooks:
             is_due = health.status is WebhookStatus.ACTIVE and health.retry_at_ms <= now_ms
             if is_due and webhook.id not in self._turns:
-                turn = self._take_turn(webhook, self._next(webhook, campaigns), now_ms)
+                turn = self._take_turn(webhook, await self._next(webhook), now_ms)
                 self._turns[webhook.id] = asyncio.create_task(turn)
 
     async def end_turns(self) -> None:
@@ -70,10 +70,11 @@ class Courier:
         except Exception:
             log.exception("a webhook cannot be told", webhook=webhook.id)
 
-    def _next(self, webhook: Webhook, campaigns: list[Campaign]) -> list[Campaign]:
+    async def _next(self, webhook: Webhook) -> list[Campaign]:
         """The campaigns of the webhook's next turn; after the last one its round begins anew."""
         left = self._rounds[webhook.id]
         if not left:
+            campaigns = await self._catalogue.list()
             left.extend(campaign for campaign in campaigns if webhook.campaign_id in (None, campaign.id))
         chosen: list[Campaign] = []
         while left and sum(campaign.shards for campaign in chosen) < SHARDS_PER_TURN:

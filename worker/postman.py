@@ -6,7 +6,6 @@ was looked at: a name that resolves otherwise a moment later gains nothing. Redi
 
 import asyncio
 import ipaddress
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -39,8 +38,12 @@ class Postman:
     def __init__(self, allow_private: bool) -> None:
         self._allow_private = allow_private
         # Certificates are checked against the name, although the connection is to an address.
+        # So no connection is kept: at the same address another name may answer.
         self._client = httpx.AsyncClient(
-            verify=ssl.create_default_context(), trust_env=False, follow_redirects=False, timeout=CALL_TIMEOUT_S
+            trust_env=False,
+            follow_redirects=False,
+            timeout=CALL_TIMEOUT_S,
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ EVENTS_PER_READ: Final = 200
 """Events of one shard that one read returns at most: with their codes a few megabytes at the very worst."""
 WAIT_MS: Final = 1_000
 """How long `wait` waits for news at most, so that whoever waits can be told to stop."""
+GATHER_S: Final = 0.05
 CLUSTER_POLL_S: Final = 0.2
 
 
@@ -58,6 +59,8 @@ class EventStore:
         streams = {keys.events_key(campaign.id, shard): str(after) for shard, after in enumerate(cursor.ids)}
         with store_errors():
             await self._client.xread(streams, count=1, block=WAIT_MS)  # type: ignore[arg-type]  # dict is invariant
+        # What comes in the same moment is read together, so that a rush costs the store no read a batch.
+        await asyncio.sleep(GATHER_S)
 
     async def oldest(self, campaign: Campaign) -> Cursor:
         """The cursor of somebody who has read nothing but what was trimmed."""

@@ -1,6 +1,7 @@
 """The audit: day files and stream rebuild every counter, and whatever was tampered with is found and named."""
 
 import asyncio
+import gzip
 import itertools
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from service.store import keys
 from service.store.audit import Audit, Mismatch, ShardAudit
+from service.store.day_files import DayFilesBroken
 from service.store.events import EventStore
 from service.store.export import Exporter
 from service.store.scripts import Scripts
@@ -171,14 +173,15 @@ async def test_day_files_that_are_gone_or_damaged_are_noticed(room: Room, tmp_pa
     await export(room, desk, tmp_path)
     (file,) = files(tmp_path)
     whole = file.read_bytes()
-    lines = whole.splitlines(keepends=True)
-    for damaged in (whole[: len(whole) // 2], b"".join(lines[1:]), b"".join(lines[::-1]), b"\0" + whole):
+    lines = gzip.decompress(whole).splitlines(keepends=True)
+    rewritten = [gzip.compress(b"".join(kept)) for kept in (lines[1:], lines[:-1], lines[::-1], [b"{}\n", *lines])]
+    for damaged in (whole[: len(whole) // 2], b"\0" + whole, lines[0], *rewritten):
         file.write_bytes(damaged)
         (found,) = await audit(room, desk, tmp_path)
         assert found.broken, damaged
     file.unlink()
     (found,) = await audit(room, desk, tmp_path)
-    assert found.broken == f"{file.name} of spring is gone"
+    assert found.broken.startswith("the day files of shard 0 end with 0-0, not with ")
 
 
 async def test_the_audit_writes_nothing_and_may_run_while_coupons_are_issued(room: Room, tmp_path: Path) -> None:
@@ -201,3 +204,31 @@ async def test_the_audit_writes_nothing_and_may_run_while_coupons_are_issued(roo
     before = await room.everything()
     await audit(room, desk, tmp_path)
     assert await room.everything() == before
+
+
+async def test_files_of_another_store_are_neither_overwritten_nor_gone_on_with(room: Room, tmp_path: Path) -> None:
+    desk = await room.open()
+    await desk.issue()
+    await export(room, desk, tmp_path)
+    (file,) = files(tmp_path)
+    whole = file.read_bytes()
+    await room.client.delete(keys.export_key("spring", 0))
+    await desk.issue("bob")
+    with pytest.raises(DayFilesBroken, match="move the campaign's folder away"):
+        await export(room, desk, tmp_path)
+    assert file.read_bytes() == whole
+
+
+async def test_a_file_that_is_not_where_it_was_left_stops_the_export_and_the_trimming(
+    room: Room, tmp_path: Path
+) -> None:
+    desk = await room.open()
+    await desk.issue()
+    await export(room, desk, tmp_path)
+    await desk.issue("bob")
+    with pytest.raises(DayFilesBroken, match="has 0 bytes where"):
+        await export(room, desk, tmp_path / "elsewhere")
+    assert await room.client.xlen(keys.events_key("spring", 0)) == 1
+    await export(room, desk, tmp_path)
+    (found,) = await audit(room, desk, tmp_path)
+    assert (found.is_sound, found.events) == (True, 2)

@@ -229,7 +229,7 @@ def test_an_audit_counts_every_coupon_again_and_names_what_differs(running: Up) 
     for user in ("ann", "bob", "cid"):
         issue(running, "counted", user)
     exported = data_of(running) / "export" / "counted"
-    eventually(lambda: any(exported.glob("*.ndjson")), "events are exported")
+    eventually(lambda: any(exported.glob("*.ndjson.gz")), "events are exported")
     issue(running, "counted", "dan")
     sound = audit(running, "counted")
     assert sound.returncode == 0, sound
