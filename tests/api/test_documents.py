@@ -29,6 +29,7 @@ CONTRACT = {
     ("/v1/extensions/{extension_id}", "get", "200", "Extension"),
     ("/v1/status", "get", "200", "IssuanceStatus"),
     ("/v1/breaker", "put", "200", "Breaker"),
+    ("/v1/campaigns/{campaign_id}/breaker", "put", "200", "Breaker"),
 }
 OTHER_PATHS = {"/metrics", "/livez", "/readyz"}
 
