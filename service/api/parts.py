@@ -11,22 +11,26 @@ from typing import Final
 
 import structlog
 
+from service.api.listeners import Listeners
 from service.api.metrics import Metrics
 from service.api.spelling import CampaignSpelling
-from service.domain.breaker import BreakerRecord, Sample
 from service.domain.outcomes import IssueOutcome, RedeemOutcome
 from service.gate.breaker import Breaker
 from service.gate.group_commit import Bounds, GroupCommit
 from service.gate.signals import BatchReport, Signals
+from service.gate.transition import Transition
 from service.settings import Settings
 from service.store.breaker_state import SharedBreakerState
 from service.store.catalogue import Catalogue, KnownCampaign
 from service.store.client import connect
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest
+from service.store.events import WAIT_MS, EventStore
 from service.store.extensions import ExtensionStore
 from service.store.jobs import JobQueue
 from service.store.pipeline import pipelined
 from service.store.scripts import STORE_CLOCK, Scripts
+from service.store.vitals import VitalSigns
+from service.store.webhooks import WebhookStore
 
 log = structlog.get_logger()
 
@@ -44,18 +48,27 @@ class Parts:
     def __init__(self, settings: Settings, clock: str = STORE_CLOCK) -> None:
         url, timeout_ms = settings.effective_store_url, settings.group_commit.store_timeout_ms
         issue_client, redeem_client, client = (connect(url, timeout_ms) for _ in range(3))
-        self._clients = (issue_client, redeem_client, client)
+        waiting_client = connect(url, timeout_ms + WAIT_MS)
+        self._clients = (issue_client, redeem_client, client, waiting_client)
         scripts = Scripts(client, clock)
         self.settings = settings
         self.metrics = Metrics()
         self.catalogue = Catalogue(client, scripts, settings.read_code_key())
         self.coupons = CouponStore(scripts)
         self.extensions = ExtensionStore(scripts)
+        self.events = EventStore(client)
+        self.awaited_events = EventStore(waiting_client)
+        self.listeners = Listeners()
+        self.webhooks = WebhookStore(client, scripts)
         self.jobs = JobQueue(settings.effective_queue_url)
-        signals = Signals()
+        signals = Signals(lambda: self.issuing.lines(), lambda: self.redeeming.lines())
         replica_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self.breaker = Breaker(signals, SharedBreakerState(client, clock=clock), settings.breaker, replica_id)
+        shared, vital_signs = SharedBreakerState(client, clock=clock), VitalSigns(client, self.jobs)
+        self.breaker = Breaker(signals, shared, settings.breaker, replica_id, vital_signs.read)
         self.breaker.on_transition += [self.metrics.count_transition, _log_transition]
+        self.breaker.on_shadow_refusal.append(
+            lambda campaign_id: self.metrics.count_shadow_refusal(self.catalogue.known(campaign_id))
+        )
 
         def observe(report: BatchReport) -> None:
             signals.observe(report)
@@ -94,7 +107,8 @@ class Parts:
         for task in tasks:
             task.add_done_callback(_stop_if_broken)
         try:
-            yield
+            with self.listeners.leaving_on_signals():
+                yield
         finally:
             for task in tasks:
                 task.cancel()
@@ -116,13 +130,5 @@ def _stop_if_broken(task: asyncio.Task[None]) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def _log_transition(old: BreakerRecord, new: BreakerRecord, sample: Sample) -> None:
-    log.warning(
-        "breaker changed",
-        before=old.state,
-        after=new.state,
-        mode=new.override.mode,
-        reason=new.reason,
-        epoch=new.epoch,
-        signals={signal.value: round(value, 6) for signal, value in sample.items()},
-    )
+def _log_transition(transition: Transition) -> None:
+    log.warning("breaker changed", **transition.facts)

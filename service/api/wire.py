@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints, model_validator
 
 from service.api.vocabulary import (
     Amount,
@@ -21,8 +21,18 @@ from service.api.vocabulary import (
 from service.domain.breaker import Mode
 from service.domain.campaign import MAX_COUPONS, MAX_COUPONS_PER_USER, CampaignStatus
 from service.domain.coupon import MAX_HOLD_MS, CouponStatus, RedemptionStatus
+from service.domain.events import STATUS_AFTER
 from service.domain.validity import DAY_MS, Duration
+from service.domain.webhooks import LONGEST_URL, WebhookStatus
 
+
+def _event_type(name: str) -> str:
+    if name not in STATUS_AFTER:
+        raise ValueError(f"must be one of {', '.join(STATUS_AFTER)}")
+    return name
+
+
+EventType = Annotated[str, AfterValidator(_event_type), Field(examples=["coupon.redeemed"])]
 MAX_OVERRIDE_S: Final = 7 * 86_400
 
 
@@ -203,21 +213,66 @@ class IssuanceStatus(Wire):
 
 
 class BreakerOverride(Wire):
-    """The operator's word over the breaker's own; it runs out after `ttl_s`."""
+    """The operator's word over a breaker's own, until `ttl_s` is over. In `shadow` it decides, and refuses nobody."""
 
     mode: Annotated[Mode, Strict(False)]
     reason: Text
     ttl_s: Annotated[int, Field(ge=1, le=MAX_OVERRIDE_S)] | None = None
 
 
+class OverrideInForce(Wire):
+    """The operator's last word, as it stands."""
+
+    actor: str
+    reason: str
+    expires_at: Moment | None
+
+
 class Breaker(Wire):
-    """The breaker as this process sees it."""
+    """The breaker as this process sees it, of all campaigns or of one."""
 
     mode: Mode
     issuance: Literal["issuing", "paused", "recovering"]
     reason: str
     since: Moment
     epoch: int
+    override: OverrideInForce
+
+
+class WebhookRequest(Wire):
+    """Where events are to be told, and which; of one campaign or of all."""
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_URL)] = Field(
+        examples=["https://shop.example/coupons"]
+    )
+    types: Annotated[list[EventType], Field(min_length=1, max_length=len(STATUS_AFTER))]
+    campaign_id: CampaignId | None = None
+
+
+class Webhook(Wire):
+    """A webhook, and how its last deliveries went; one that kept failing is disabled and told no more."""
+
+    id: str
+    url: str
+    types: list[str]
+    campaign_id: str | None
+    created_at: Moment
+    status: WebhookStatus
+    failures: int
+    last_failure: str | None
+    retry_at: Moment | None
+
+
+class NewWebhook(Webhook):
+    """A webhook with the secret that signs its messages. It is shown this once."""
+
+    secret: str
+
+
+class WebhookList(Wire):
+    """All webhooks, the oldest first."""
+
+    webhooks: list[Webhook]
 
 
 class Problem(BaseModel):

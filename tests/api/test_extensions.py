@@ -284,5 +284,7 @@ async def test_the_record_names_the_key_that_extended_but_not_the_key(room: Room
         actor = (await ada.extend(LATER)).json()["actor"]
         assert (await ada.undo("spring.1")).json()["undo"]["actor"] == actor
     assert actor == f"key-{sha256(b'a-long-key-of-ada').hexdigest()[:12]}"
-    assert (b"campaign.extended", [1, at(LATER), "the holidays", actor]) in await room.events()
-    assert (b"campaign.extension_undone", [1, "the wrong year", actor]) in await room.events()
+    assert [(event.type, event.data) for event in await room.events()] == [
+        ("campaign.extended", {"extension": 1, "until_ms": at(LATER), "reason": "the holidays", "actor": actor}),
+        ("campaign.extension_undone", {"extension": 1, "reason": "the wrong year", "actor": actor}),
+    ]

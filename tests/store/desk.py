@@ -8,19 +8,19 @@ from hashlib import blake2b
 from itertools import count
 from typing import Any, Final
 
-import msgpack
 from redis.asyncio import Redis
 
 from service.domain.campaign import Amount, Campaign, CampaignStatus, user_buckets_for
 from service.domain.codes import CouponAddress, RedemptionAddress
 from service.domain.coupon import Counters, Coupon
+from service.domain.events import BEGINNING, Event
 from service.domain.extension import Terms
 from service.domain.money import Money, Rate
 from service.domain.outcomes import DeactivateOutcome, IssueOutcome, RedeemOutcome, SettleOutcome, UnknownCode
 from service.domain.validity import FixedValidity
-from service.store import keys
 from service.store.catalogue import CapBelowIssued, Catalogue, KnownCampaign, Registration
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest, SettleVerb
+from service.store.events import EventStore
 from service.store.extension_progress import ExtensionProgress
 from service.store.extensions import ExtensionRefusal, ExtensionStore
 from service.store.scripts import Scripts
@@ -28,6 +28,7 @@ from service.store.scripts import Scripts
 CLOCK_KEY: Final = "test:clock"
 TURNABLE_CLOCK: Final = f"local function now_ms() return tonumber(redis.call('GET', '{CLOCK_KEY}')) end\n"
 SECRET: Final = b"a secret of the tests"
+MOST_EVENTS: Final = 100_000
 MOST_CHUNKS: Final = 10_000
 """How many chunks of work one campaign of a test can need at the very most."""
 
@@ -254,7 +255,6 @@ class Room:
         names: list[bytes] = await self.client.keys("*")  # type: ignore[assignment]  # text only where asked for
         return sorted(names)
 
-    async def events(self, campaign_id: str = "spring") -> list[tuple[bytes, Any]]:
-        """The events of a campaign's first shard, as type and data."""
-        entries: Any = await self.client.xrange(keys.events_key(campaign_id, 0))
-        return [(fields[b"type"], msgpack.unpackb(fields[b"data"])) for _, fields in entries]
+    async def events(self, campaign_id: str = "spring") -> list[Event]:
+        """The events of a campaign's first shard."""
+        return await EventStore(self.client).read_shard(campaign_id, 0, BEGINNING, MOST_EVENTS)

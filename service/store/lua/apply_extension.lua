@@ -120,10 +120,10 @@ if next(revived) then
 end
 for i = 1, number do
   if revived[i] then
-    record_event(state_key, 'coupon.revived', { i, revived[i] })
+    record_coupon_event(state_key, 'coupon.revived', { coupons = runs_of(revived[i]), extension = i })
   end
-  if extended[i] and #extended[i] > 0 then
-    record_event(state_key, 'coupon.extended', { i, extended[i] })
+  if extended[i] then
+    record_coupon_event(state_key, 'coupon.extended', { coupons = runs_of(extended[i]), extension = i })
   end
 end
 return { done, total }

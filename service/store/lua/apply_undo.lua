@@ -50,7 +50,5 @@ if done == total then
   extension.undoing = nil
   redis.call('HSET', state_key, 'extensions', cmsgpack.pack(state.extensions))
 end
-if #shortened > 0 then
-  record_event(state_key, 'coupon.extension_undone', { number, shortened })
-end
+record_coupon_event(state_key, 'coupon.extension_undone', { coupons = runs_of(shortened), extension = number })
 return { done, total }

@@ -22,6 +22,6 @@ elseif record.status == ISSUED then
   record.status = DEACTIVATED
   save_record(state_key, state, sequence, record)
   save_counters(state_key, state)
-  record_event(state_key, 'coupon.deactivated', { sequence, ARGV[2] })
+  record_coupon_event(state_key, 'coupon.deactivated', { coupons = { sequence, 1 }, reason = ARGV[2] })
 end
 return describe_coupon('deactivated', record)

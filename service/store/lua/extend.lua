@@ -39,5 +39,11 @@ redis.call('HSET', key_of(state_key, 'extension:' .. number), 'made_at', integer
 if terms.outage then
   redis.call('HSET', state_key, 'outages', integer(terms.outage))
 end
-record_event(state_key, 'campaign.extended', { number, terms.until_ms or -1, terms.reason, terms.actor })
+record_event(state_key, 'campaign.extended', {
+  extension = number,
+  until_ms = terms.until_ms,
+  added_ms = terms.by_ms,
+  reason = terms.reason,
+  actor = terms.actor,
+})
 return { 'extended', number, number + 1 }

@@ -155,6 +155,6 @@ if #granted_users > 0 then
   end
   save_counters(state_key, state,
     'tokens', integer(level), 'tokens_at', integer(math.max(now, state.tokens_at or 0)))
-  record_event(state_key, 'coupon.issued', { first = state.issued_before, count = #granted_users })
+  record_event(state_key, 'coupon.issued', { state.issued_before, #granted_users, config.amount })
 end
 return { now, starts_at, expires_at, results }

@@ -27,5 +27,5 @@ redis.call('HSET', key_of(state_key, 'extension:' .. number), 'undone_at', integ
   'undo_total', integer(state.issued), 'undo_done', 0, 'shortened', 0)
 -- The sweep may have passed coupons that are over now.
 wake_sweep(state_key, now)
-record_event(state_key, 'campaign.extension_undone', { number, ARGV[5], ARGV[6] })
+record_event(state_key, 'campaign.extension_undone', { extension = number, reason = ARGV[5], actor = ARGV[6] })
 return { 'undone' }
