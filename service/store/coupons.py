@@ -36,6 +36,7 @@ from service.domain.outcomes import (
     UnknownCode,
     WrongRedemptionStatus,
 )
+from service.domain.validity import Validity, usable_at
 from service.store.catalogue import KnownCampaign
 from service.store.scripts import Scripts
 
@@ -105,7 +106,7 @@ class CouponStore:
         if reply is None:
             return [UnknownCode()] * len(batch)
         return [
-            _redeem_outcome(CouponAddress(shard, request.sequence), result)
+            _redeem_outcome(CouponAddress(shard, request.sequence), campaign.campaign.validity, result)
             for request, result in zip(batch, reply, strict=True)
         ]
 
@@ -161,6 +162,8 @@ class CouponStore:
 
 def _issue_outcome(result: list[Any]) -> IssueOutcome:
     match result:
+        case [b"issued", sequence, issued_at_ms, starts_at_ms, expires_at_ms]:
+            return Issued(sequence, issued_at_ms, starts_at_ms, expires_at_ms)
         case [b"replayed", sequence, issued_at_ms, starts_at_ms, expires_at_ms]:
             return Replayed(sequence, issued_at_ms, starts_at_ms, expires_at_ms)
         case [b"per_user_limit"]:
@@ -177,7 +180,7 @@ def _issue_outcome(result: list[Any]) -> IssueOutcome:
             return _rate_limited(result)
 
 
-def _redeem_outcome(address: CouponAddress, result: list[Any]) -> RedeemOutcome:
+def _redeem_outcome(address: CouponAddress, validity: Validity, result: list[Any]) -> RedeemOutcome:
     match result:
         case [b"redeemed", *described]:
             return Redeemed(_redemption(address, described))
@@ -187,8 +190,10 @@ def _redeem_outcome(address: CouponAddress, result: list[Any]) -> RedeemOutcome:
             return AlreadyRedeemed()
         case [b"reserved_elsewhere", retry_after_ms]:
             return ReservedElsewhere(retry_after_ms)
-        case [b"not_yet_valid", starts_at_ms]:
-            return NotYetValid(starts_at_ms)
+        case [b"not_yet_valid", starts_at_ms, expires_at_ms, now_ms]:
+            usable_at_ms = usable_at(validity, max(starts_at_ms, now_ms), expires_at_ms)
+            retry_after_ms = None if usable_at_ms is None else usable_at_ms - now_ms
+            return NotYetValid(starts_at_ms, expires_at_ms, usable_at_ms, retry_after_ms)
         case [b"expired", at_ms]:
             return Expired(at_ms)
         case [b"deactivated"]:

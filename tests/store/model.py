@@ -170,7 +170,8 @@ class Model:
                 assert before is not None
                 return ReservedElsewhere((before.hold_expires_at_ms or 0) - self.now_ms)
         if self.now_ms < held.first_answer.starts_at_ms:
-            return NotYetValid(held.first_answer.starts_at_ms)
+            starts_at_ms = held.first_answer.starts_at_ms
+            return NotYetValid(starts_at_ms, self.expires_at(held), starts_at_ms, starts_at_ms - self.now_ms)
         if (limited := self._charge({("merchant", merchant): self.campaign.merchant_rate})) is not None:
             return limited
         held.attempts += 1

@@ -4,8 +4,9 @@
 -- ARGV[2]  how often one coupon may be tried
 -- Returns  false for an unknown shard, else a result for each request: {redeemed or replayed, attempt, status, at,
 --          discount, hold_until, merchant, order}, or {word, …}: unknown_code, already_redeemed, deactivated,
---          expired (at), reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at),
---          order_too_small (min_order_amount), too_many_attempts, rate_limited (as issue.lua)
+--          expired (at), reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at, expires_at, now; also where the
+--          campaign is closed at this hour), order_too_small (min_order_amount), too_many_attempts,
+--          rate_limited (as issue.lua)
 local MERCHANT_BUCKET = '>I6I6'
 
 local state_key = KEYS[1]
@@ -15,6 +16,7 @@ if not state then
 end
 local requests, max_attempts = cmsgpack.unpack(ARGV[1]), tonumber(ARGV[2])
 local config, now = state.config, now_ms()
+local closed = config.validity.opening and not is_open(config.validity, now)
 local merchants_key = key_of(state_key, 'merchants')
 
 local merchants = {}
@@ -42,8 +44,8 @@ local function refusal(record, merchant, order_amount)
     return { 'expired', record.expires_at }
   elseif record.status == RESERVED then
     return { 'reserved_elsewhere', record.redemption.hold_until - now }
-  elseif now < record.starts_at then
-    return { 'not_yet_valid', record.starts_at }
+  elseif closed or now < record.starts_at then
+    return { 'not_yet_valid', record.starts_at, record.expires_at, now }
   elseif config.min_order_amount > 0 and order_amount < config.min_order_amount then
     return { 'order_too_small', config.min_order_amount }
   elseif record.attempts >= max_attempts then
