@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
@@ -52,6 +53,7 @@ def _hours_of(opening: Opening, on: date) -> Iterator[tuple[datetime, datetime]]
             yield begins, ends if begins < ends else ends + timedelta(days=1)
 
 
+@cache
 def season_offsets(season: tuple[str, str]) -> tuple[tuple[int, int], ...]:
     """The zone's offsets as a campaign that was written at the season's beginning knows them."""
     return zone_offsets(season[0], beginning(season))

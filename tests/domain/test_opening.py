@@ -20,7 +20,7 @@ def rule(season: tuple[str, str], opening: Opening, until_ms: int) -> FixedValid
     return FixedValidity(season[0], None, until_ms, offsets=model.season_offsets(season), opening=opening)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data(), season=st.sampled_from(model.SEASONS))
 def test_the_next_usable_instant_is_open_and_no_minute_before_it_is(
     data: st.DataObject, season: tuple[str, str]
@@ -39,6 +39,13 @@ def test_without_an_opening_the_first_instant_is_usable_and_after_the_expiry_non
     unrestricted = FixedValidity("UTC", None, NOON)
     assert usable_at(unrestricted, NOON - 1, NOON) == NOON - 1
     assert usable_at(unrestricted, NOON, NOON) is None
+
+
+def test_a_night_that_has_begun_is_usable_until_it_ends_on_the_next_day() -> None:
+    nights = rule(("UTC", "2026-02-06"), Opening((Hours(("mon",), 1200, 120),)), 2**47)
+    ends_ms = NOON + DAY - 10 * 3_600_000
+    assert usable_at(nights, ends_ms - 1, 2**47) == ends_ms - 1
+    assert usable_at(nights, ends_ms, 2**47) == ends_ms + 7 * DAY - 6 * 3_600_000
 
 
 def test_the_opening_is_found_behind_as_many_excluded_dates_as_there_can_be() -> None:
@@ -72,6 +79,7 @@ def test_two_hours_overlap_where_both_are_open_at_the_same_minute(
     assert first_overlap(reversed(hours)) == overlap
 
 
+@settings(max_examples=40, deadline=None)
 @given(hours=st.lists(model.entries, max_size=4))
 def test_hours_overlap_exactly_where_a_minute_of_the_week_is_counted_twice(hours: list[Hours]) -> None:
     week = len(WEEK) * DAY_MINUTES

@@ -47,7 +47,7 @@ def asked(
     return [answer == 1 for answer in client.eval(OPENINGS, 0, packed, msgpack.packb(when))]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), season=st.sampled_from(model.SEASONS))
 def test_any_opening_in_any_season_is_open_when_the_clock_on_the_wall_says_so(
     client: Redis, data: st.DataObject, season: tuple[str, str]

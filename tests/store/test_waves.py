@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 DAY = 86_400_000
 ZONE = "Europe/Berlin"
 BEFORE_SUMMER = at("2026-03-27T02:30:00.001+01:00")
-A_DAY = Duration(days=1)
+AT_ONCE, A_DAY = Duration(), Duration(days=1)
 
 
 def fixed(count: int, first: int = LAUNCH) -> FixedValidity:
@@ -33,7 +33,7 @@ def fixed(count: int, first: int = LAUNCH) -> FixedValidity:
     return FixedValidity("Asia/Shanghai", first, EXPIRY, waves=waves)
 
 
-def relative(waves: RelativeWaves, wait: Duration = Duration(), duration: Duration = A_DAY) -> RelativeValidity:
+def relative(waves: RelativeWaves, wait: Duration = AT_ONCE, duration: Duration = A_DAY) -> RelativeValidity:
     return RelativeValidity(ZONE, wait, duration, zone_offsets(ZONE, BEFORE_SUMMER), waves=waves)
 
 
