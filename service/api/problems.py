@@ -72,7 +72,7 @@ PROBLEMS: Final = {
     "method_not_allowed": (405, "That method is not allowed here"),
     "not_found": (404, "There is no such thing"),
     "not_ready": (503, "Not ready to serve"),
-    "not_yet_valid": (409, "The coupon is not valid yet"),
+    "not_yet_valid": (409, "The coupon cannot be used now"),
     "order_too_small": (409, "The order is too small for the coupon"),
     "overloaded": (503, "Too many requests are waiting"),
     "per_user_limit": (409, "The user has as many coupons as one may"),

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from service.api.problems import Refused, invalid
 from service.api.spelling import moment_text
-from service.api.validity import read_validity, validity_body
+from service.api.validity_translation import read_validity, validity_body
 from service.api.vocabulary import IssueWindow, Money, Rate, milliseconds
 from service.api.wire import Campaign, CampaignChange, CampaignRequest, Counters
 from service.domain import campaign as domain

@@ -1,9 +1,7 @@
-"""Validity on the wire: when a campaign's coupons may be redeemed, and its way to the domain's rule and back."""
+"""Validity on the wire: when a campaign's coupons may be redeemed, in words that are refused where they contradict."""
 
-from dataclasses import replace
-from datetime import datetime
 from operator import not_
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Final, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -16,23 +14,10 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-from service.api.spelling import moment_text
 from service.api.vocabulary import DateText, DurationText, Moment, Wire, ZoneName, milliseconds
-from service.domain import validity as domain
-from service.domain.opening import MAX_DATES, MAX_HOURS, WEEK, Opening, Weekday, first_overlap
-from service.domain.opening import Hours as OpeningHours
-from service.domain.validity import (
-    DAY_MS,
-    MAX_DURATION_DAYS,
-    MAX_WAVES,
-    Duration,
-    FixedValidity,
-    FixedWaves,
-    RelativeValidity,
-    RelativeWaves,
-    wave_starts,
-    zone_offsets,
-)
+from service.domain import opening
+from service.domain.opening import MAX_DATES, MAX_HOURS, WEEK, Weekday, clock_text, first_overlap
+from service.domain.validity import DAY_MS, MAX_DURATION_DAYS, MAX_WAVES, Duration
 
 Item = TypeVar("Item")
 
@@ -77,6 +62,10 @@ class Hours(Wire):
             raise ValueError("must differ from `from`; a whole day is 00:00 to 24:00")
         return to
 
+    def rule(self) -> opening.Hours:
+        """The same for the domain."""
+        return opening.Hours(tuple(self.days), _minute(self.from_), _minute(self.to))
+
 
 class Waves(Wire):
     """Coupons start in `count` waves, `every` after one another, as many in one as in the next."""
@@ -90,6 +79,12 @@ class Waves(Wire):
         if Duration.parse(every) == Duration():
             raise ValueError("must be longer than nothing")
         return every
+
+    @property
+    def nominal_ms(self) -> int:
+        """How long all of them take, where a day has 24 hours."""
+        spread = Duration.parse(self.every).times(self.count)
+        return spread.days * DAY_MS + spread.exact_ms
 
 
 class Validity(Wire):
@@ -121,15 +116,16 @@ class Validity(Wire):
     @field_validator("hours")
     @classmethod
     def _do_not_overlap(cls, hours: list[Hours] | None) -> list[Hours] | None:
-        overlap = first_overlap(_hours(hours or []))
+        overlap = first_overlap([entry.rule() for entry in hours or []])
         if overlap is not None:
             day, minute = overlap
-            raise ValueError(f"overlap on {day} at {_clock(minute)}")
+            raise ValueError(f"overlap on {day} at {clock_text(minute)}")
         return hours
 
     @field_validator("extra_dates")
     @classmethod
     def _has_hours_to_open(cls, extra_dates: list[DateText], info: ValidationInfo) -> list[DateText]:
+        # Hours that are wrong themselves are not there at all.
         if extra_dates and info.data.get("hours", True) is None:
             raise ValueError("goes with hours; without them every date is open")
         both = set(extra_dates).intersection(info.data.get("excluded_dates", ()))
@@ -142,14 +138,13 @@ class Validity(Wire):
     def _all_begin_in_time(cls, waves: Waves | None, info: ValidationInfo) -> Waves | None:
         if waves is None:
             return None
-        spread_ms = _nominal_ms(Duration.parse(waves.every).times(waves.count))
         starts_at, expires_at = info.data.get("starts_at"), info.data.get("expires_at")
-        if spread_ms > MAX_DURATION_DAYS * DAY_MS:
+        if waves.nominal_ms > MAX_DURATION_DAYS * DAY_MS:
             raise ValueError(f"spread over more than {MAX_DURATION_DAYS} days")
         if expires_at is not None:
             if starts_at is None:
                 raise ValueError("with expires_at needs starts_at, when the first one begins")
-            if milliseconds(starts_at) + spread_ms > milliseconds(expires_at):
+            if milliseconds(starts_at) + waves.nominal_ms > milliseconds(expires_at):
                 raise ValueError("must leave the last one as long as `every` before expires_at")
         return waves
 
@@ -168,82 +163,6 @@ class Validity(Wire):
         return self
 
 
-def read_validity(given: Validity, now_ms: int) -> domain.Validity:
-    """The domain's rule for a campaign that is written now."""
-    opening, waves = _opening(given), given.waves
-    offsets = zone_offsets(given.timezone, now_ms)
-    if given.expires_at is not None:
-        starts_at_ms = None if given.starts_at is None else milliseconds(given.starts_at)
-        fixed = FixedValidity(given.timezone, starts_at_ms, milliseconds(given.expires_at), opening=opening)
-        if opening is not None:
-            fixed = replace(fixed, offsets=offsets)
-        if waves is not None and starts_at_ms is not None:
-            starts = wave_starts(starts_at_ms, waves.count, Duration.parse(waves.every), given.timezone)
-            fixed = replace(fixed, waves=FixedWaves(Duration.parse(waves.every), starts))
-        return fixed
-    assert given.duration is not None
-    return RelativeValidity(
-        given.timezone,
-        Duration.parse(given.wait or "P0D"),
-        Duration.parse(given.duration),
-        offsets,
-        opening=opening,
-        waves=None if waves is None else RelativeWaves(waves.count, Duration.parse(waves.every)),
-    )
-
-
-def validity_body(rule: domain.Validity) -> dict[str, Any]:
-    """The rule as it was given."""
-    opening = rule.opening or Opening()
-    return _window_body(rule) | {
-        "timezone": rule.timezone,
-        "hours": [_hours_body(entry) for entry in opening.hours] or None,
-        "excluded_dates": sorted(opening.excluded_dates),
-        "extra_dates": sorted(opening.extra_dates),
-    }
-
-
-def _window_body(rule: domain.Validity) -> dict[str, Any]:
-    match rule:
-        case FixedValidity(timezone, starts_at_ms, expires_at_ms, waves=waves):
-            return {
-                "starts_at": None if starts_at_ms is None else _moment(starts_at_ms, timezone),
-                "expires_at": _moment(expires_at_ms, timezone),
-                "waves": waves and {"count": len(waves.starts_at_ms), "every": str(waves.every)},
-            }
-        case RelativeValidity(_, wait, duration, waves=waves):
-            return {
-                "wait": str(wait),
-                "duration": str(duration),
-                "waves": waves and {"count": waves.count, "every": str(waves.every)},
-            }
-
-
-def _opening(given: Validity) -> Opening | None:
-    opening = Opening(_hours(given.hours or []), frozenset(given.excluded_dates), frozenset(given.extra_dates))
-    return None if opening == Opening() else opening
-
-
-def _hours(given: list[Hours]) -> tuple[OpeningHours, ...]:
-    return tuple(OpeningHours(tuple(entry.days), _minute(entry.from_), _minute(entry.to)) for entry in given)
-
-
-def _hours_body(entry: OpeningHours) -> dict[str, Any]:
-    return {"days": list(entry.days), "from": _clock(entry.from_minute), "to": _clock(entry.to_minute)}
-
-
 def _minute(clock: str) -> int:
     hour, minute = clock.split(":")
     return int(hour) * 60 + int(minute)
-
-
-def _clock(minute: int) -> str:
-    return f"{minute // 60:02}:{minute % 60:02}"
-
-
-def _moment(instant_ms: int, zone: str) -> datetime:
-    return datetime.fromisoformat(moment_text(instant_ms, zone))
-
-
-def _nominal_ms(duration: Duration) -> int:
-    return duration.days * DAY_MS + duration.exact_ms

@@ -65,19 +65,22 @@ class Opening:
 
     def next_open(self, wall_ms: int, before_ms: int) -> int | None:
         """The first reading of the wall's clock, from one on and before another, at which it is open."""
+        week, extra = [self.spans_on(weekday) for weekday in WEEK], self.spans_on(None)
         first = wall_ms // _DAY_MS - 1
         for day in range(first, min(before_ms // _DAY_MS, first + MAX_CLOSED_DAYS) + 1):
-            for begin, end in self._spans_of(day):
+            on = date.fromordinal(_EPOCH.toordinal() + day)
+            if on in self.excluded_dates:
+                continue
+            for begin, end in extra if on in self.extra_dates else week[on.weekday()]:
                 if day * _DAY_MS + end * MINUTE_MS > wall_ms:
                     opens_ms = max(wall_ms, day * _DAY_MS + begin * MINUTE_MS)
                     return opens_ms if opens_ms < before_ms else None
         return None
 
-    def _spans_of(self, day: int) -> list[Span]:
-        on = date.fromordinal(_EPOCH.toordinal() + day)
-        if on in self.excluded_dates:
-            return []
-        return self.spans_on(None if on in self.extra_dates else WEEK[on.weekday()])
+
+def clock_text(minute: int) -> str:
+    """A minute of the day as people write it; the last is followed by 24:00."""
+    return f"{minute // 60:02}:{minute % 60:02}"
 
 
 def epoch_day(on: date) -> int:

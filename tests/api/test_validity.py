@@ -130,6 +130,13 @@ async def test_what_was_said_is_shown_and_can_be_said_again(api: Caller, validit
     assert again.json()["validity"] == created["validity"]
 
 
+async def test_the_example_in_the_documents_is_a_good_one(api: Caller) -> None:
+    schema = (await api.http.get("/openapi.json")).json()["components"]["schemas"]["Validity"]
+    (example,) = schema["examples"]
+    assert set(example["hours"][0]) == {"days", "from", "to"}
+    assert (await api.create(validity=example)).status_code == 201
+
+
 async def test_a_campaign_that_was_stored_before_there_were_hours_and_waves_keeps_working(
     api: Caller, room: Room
 ) -> None:

@@ -1,6 +1,7 @@
 """Coupons that start in waves: as many in one as in the next, none with less time than was promised."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +19,7 @@ from service.domain.validity import (
     zone_offsets,
 )
 from tests.store.desk import EXPIRY, LATER, LAUNCH, Desk, Room, at
-from tests.store.test_validity import after
+from tests.store.test_validity import after, offsets_of
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +56,14 @@ async def test_a_fixed_start_is_spread_evenly_and_what_was_answered_is_what_is_h
         assert (held.starts_at_ms, held.expires_at_ms) == (answered.starts_at_ms, EXPIRY)
 
 
+def test_fixed_waves_begin_at_the_same_time_of_day_also_across_daylight_saving() -> None:
+    assert wave_starts(at("2026-03-27T09:00+01:00"), 3, A_DAY, ZONE) == (
+        at("2026-03-27T09:00+01:00"),
+        at("2026-03-28T09:00+01:00"),
+        at("2026-03-29T09:00+02:00"),
+    )
+
+
 async def test_a_coupon_that_is_issued_after_its_waves_start_starts_at_once(room: Room) -> None:
     desk = await room.open(validity=fixed(4))
     await room.clock.advance(DAY + 1)
@@ -75,18 +84,20 @@ async def test_each_shard_begins_with_another_wave(room: Room) -> None:
     every=st.builds(Duration, st.integers(0, 3), st.integers(1, DAY)),
     wait=st.builds(Duration, st.integers(0, 3), st.integers(0, DAY)),
     duration=st.builds(Duration, st.integers(0, 9), st.integers(1, DAY)),
-    advance_ms=st.integers(0, 3 * DAY),
+    advance_ms=st.integers(0, 10 * DAY),
+    zone=st.sampled_from([ZONE, "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Chatham"]),
 )
 async def test_relative_waves_follow_one_another_on_the_wall_and_all_keep_their_duration(
-    room: Room, count: int, every: Duration, wait: Duration, duration: Duration, advance_ms: int
+    room: Room, count: int, every: Duration, wait: Duration, duration: Duration, advance_ms: int, zone: str
 ) -> None:
     await room.client.flushall()
     now_ms = BEFORE_SUMMER + advance_ms
     await room.clock.set(now_ms)
-    desk = await Room(room.client).open(validity=relative(RelativeWaves(count, every), wait, duration))
-    first = after(now_ms, wait, ZONE)
-    starts = [after(first, Duration(every.days * wave, every.exact_ms * wave), ZONE) for wave in range(count)]
-    expires = after(starts[-1], duration, ZONE)
+    rule = replace(relative(RelativeWaves(count, every), wait, duration), timezone=zone, offsets=offsets_of(zone))
+    desk = await Room(room.client).open(validity=rule)
+    first = after(now_ms, wait, zone)
+    starts = [after(first, Duration(every.days * wave, every.exact_ms * wave), zone) for wave in range(count)]
+    expires = after(starts[-1], duration, zone)
     for answered in await issued(desk, 2 * count + 1):
         assert answered.starts_at_ms == starts[answered.sequence % count]
         assert answered.expires_at_ms == expires
