@@ -1,4 +1,4 @@
-"""Validity on the wire: when a campaign's coupons may be redeemed, in words that are refused where they contradict."""
+"""Validity on the wire: when coupons may be redeemed, in words that are refused where they contradict each other."""
 
 from operator import not_
 from typing import Annotated, Final, Self, TypeVar
