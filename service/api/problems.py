@@ -42,6 +42,8 @@ RETRY_SPREAD_S: Final = 3
 """Callers who are told to come back after an overload are spread over this many seconds."""
 PAUSE_SPREAD_S: Final = 30
 """Callers whom an operator's pause sends away are spread over this many; the breaker tells each his own place."""
+LONGEST_WAIT_MS: Final = 3_600_000
+"""Whoever would have to wait for longer than an hour is told the instant only: no program sleeps for that long."""
 MOST_ERRORS: Final = 20
 LONGEST_FIELD: Final = 100
 
@@ -71,7 +73,7 @@ PROBLEMS: Final = {
     "method_not_allowed": (405, "That method is not allowed here"),
     "not_found": (404, "There is no such thing"),
     "not_ready": (503, "Not ready to serve"),
-    "not_yet_valid": (409, "The coupon is not valid yet"),
+    "not_yet_valid": (409, "The coupon cannot be used now"),
     "order_too_small": (409, "The order is too small for the coupon"),
     "outage_overlaps": (409, "Part of that time is recorded already"),
     "overloaded": (503, "Too many requests are waiting"),
@@ -214,8 +216,7 @@ def redeem_refusal(outcome: CouponRefusal | NotServed) -> Answer:
             wait = retry_after(outcome.retry_after_ms / 1000)
             return problem("reserved_elsewhere", "Another order holds this coupon and has not been paid yet.", wait)
         case NotYetValid():
-            starts_at = utc_text(outcome.starts_at_ms)
-            return problem("not_yet_valid", f"The coupon is valid from {starts_at} on.", starts_at=starts_at)
+            return _not_yet_valid(outcome)
         case Expired():
             expired_at = utc_text(outcome.expired_at_ms)
             return problem("expired", f"The coupon was valid until {expired_at}.", expired_at=expired_at)
@@ -234,6 +235,19 @@ def redeem_refusal(outcome: CouponRefusal | NotServed) -> Answer:
             return not_served(outcome)
         case _:
             assert_never(outcome)
+
+
+def _not_yet_valid(outcome: NotYetValid) -> Answer:
+    """Before a coupon's start, or when the campaign is closed: when it can be used, if it ever can."""
+    starts_at = utc_text(outcome.starts_at_ms)
+    if outcome.usable_at_ms is None or outcome.retry_after_ms is None:
+        expires_at = utc_text(outcome.expires_at_ms)
+        detail = f"The coupon cannot be used any more: its campaign stays closed until it expires at {expires_at}."
+        return problem("not_yet_valid", detail, starts_at=starts_at, usable_at=None)
+    usable_at = utc_text(outcome.usable_at_ms)
+    wait = retry_after(outcome.retry_after_ms / 1000) if outcome.retry_after_ms <= LONGEST_WAIT_MS else ()
+    detail = f"The coupon can be used from {usable_at} on."
+    return problem("not_yet_valid", detail, wait, starts_at=starts_at, usable_at=usable_at)
 
 
 def wrong_redemption_status(outcome: WrongRedemptionStatus) -> Answer:

@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from service.api.problems import Refused, invalid
 from service.api.spelling import moment_text
-from service.api.vocabulary import IssueWindow, Money, Rate, Validity, milliseconds
+from service.api.validity_translation import read_validity, validity_body
+from service.api.vocabulary import IssueWindow, Money, Rate, milliseconds
 from service.api.wire import Campaign, CampaignChange, CampaignRequest, Counters
 from service.domain import campaign as domain
-from service.domain import money, validity
+from service.domain import money
+from service.domain.validity import FixedValidity, usable_at
 from service.store.catalogue import CampaignLedger
 
 CODE_PREFIX_LENGTH: Final = 8
@@ -32,7 +34,7 @@ def new_campaign(request: CampaignRequest, now_ms: int, wanted_shards: int) -> d
         max_coupons_per_user=request.max_coupons_per_user,
         budget=_money(request.budget),
         issue_window=_window(window),
-        validity=_validity(request.validity, now_ms),
+        validity=read_validity(request.validity, now_ms),
         issue_rate=money.Rate(_thousandths(request.issue_rate), request.issue_rate.burst),
         user_rate=_rate(request.user_rate),
         merchant_rate=_rate(request.merchant_rate),
@@ -43,6 +45,7 @@ def new_campaign(request: CampaignRequest, now_ms: int, wanted_shards: int) -> d
         stop_the_clock=request.validity.stop_the_clock,
     )
     _check_exact(campaign)
+    _check_usable(campaign)
     shards = domain.shards_for(wanted_shards, campaign)
     return replace(campaign, shards=shards, user_buckets=domain.user_buckets_for(campaign.max_coupons, shards))
 
@@ -89,7 +92,7 @@ def campaign_body(ledger: CampaignLedger) -> Campaign:
             "issue_window": None
             if window is None
             else {"starts_at": _moment(window.starts_at_ms, zone), "ends_at": _moment(window.ends_at_ms, zone)},
-            "validity": {**_validity_body(campaign.validity), "stop_the_clock": campaign.stop_the_clock},
+            "validity": {**validity_body(campaign.validity), "stop_the_clock": campaign.stop_the_clock},
             "issue_rate": _rate_body(campaign.issue_rate),
             "user_rate": _rate_body(campaign.user_rate),
             "merchant_rate": _rate_body(campaign.merchant_rate),
@@ -111,6 +114,14 @@ def campaign_body(ledger: CampaignLedger) -> Campaign:
 def _check_exact(campaign: domain.Campaign) -> None:
     if campaign.budget is None and campaign.max_coupons * campaign.benefit.amount > money.MAX_COMMITTED:
         raise _refused("max_coupons", f"times the benefit must stay below {money.MAX_COMMITTED} without a budget")
+
+
+def _check_usable(campaign: domain.Campaign) -> None:
+    rule = campaign.validity
+    if isinstance(rule, FixedValidity):
+        from_ms = max(rule.starts_at_ms or 0, campaign.created_at_ms)
+        if usable_at(rule, from_ms, rule.expires_at_ms) is None:
+            raise _refused("validity", "leaves no time in which a coupon can be redeemed")
 
 
 def _refused(field: str, message: str) -> Refused:
@@ -138,31 +149,9 @@ def _rate(given: Rate | None) -> money.Rate | None:
     return None if given is None else money.Rate(_thousandths(given), given.burst)
 
 
-def _validity(given: Validity, now_ms: int) -> validity.Validity:
-    if given.expires_at is not None:
-        starts_at_ms = None if given.starts_at is None else milliseconds(given.starts_at)
-        return validity.FixedValidity(given.timezone, starts_at_ms, milliseconds(given.expires_at))
-    assert given.duration is not None
-    return validity.RelativeValidity(
-        given.timezone,
-        validity.Duration.parse(given.wait or "P0D"),
-        validity.Duration.parse(given.duration),
-        validity.zone_offsets(given.timezone, now_ms),
-    )
-
-
 def _moment(instant_ms: int, zone: str) -> datetime:
     return datetime.fromisoformat(moment_text(instant_ms, zone))
 
 
 def _rate_body(held: money.Rate | None) -> dict[str, Any] | None:
     return None if held is None else {"per_second": held.per_second_milli / 1000, "burst": held.burst}
-
-
-def _validity_body(rule: validity.Validity) -> dict[str, Any]:
-    match rule:
-        case validity.FixedValidity(timezone, starts_at_ms, expires_at_ms):
-            starts_at = None if starts_at_ms is None else _moment(starts_at_ms, timezone)
-            return {"timezone": timezone, "starts_at": starts_at, "expires_at": _moment(expires_at_ms, timezone)}
-        case validity.RelativeValidity(timezone, wait, duration):
-            return {"timezone": timezone, "wait": str(wait), "duration": str(duration)}

@@ -1,7 +1,7 @@
 """The vocabulary of the wire: the values that requests and answers are made of, each with its bounds."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Annotated, Final, Literal, Self
 
@@ -31,6 +31,7 @@ LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """An instant between these can be written in every zone."""
 
 _RFC_3339: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
+_ISO_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def _duration(text: str) -> str:
@@ -58,6 +59,18 @@ def _in_our_time(moment: datetime) -> datetime:
     return moment
 
 
+def _iso_date(value: object) -> object:
+    if isinstance(value, date) or (isinstance(value, str) and _ISO_DATE.fullmatch(value)):
+        return value
+    raise ValueError("must be a date such as 2026-02-17")
+
+
+def _in_our_days(on: date) -> date:
+    if not EARLIEST.date() <= on < LATEST.date():
+        raise ValueError("must be between the years 1970 and 9998")
+    return on
+
+
 def _to_the_millisecond(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
 
@@ -79,6 +92,9 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(examples=["CNY"])]
 Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
 DurationText = Annotated[str, StringConstraints(max_length=40), AfterValidator(_duration), Field(examples=["P7D"])]
+DateText = Annotated[
+    date, Strict(False), BeforeValidator(_iso_date), AfterValidator(_in_our_days), Field(examples=["2026-02-17"])
+]
 ZoneName = Annotated[str, StringConstraints(max_length=64), AfterValidator(_zone), Field(examples=["Asia/Shanghai"])]
 
 
@@ -114,31 +130,6 @@ class IssueWindow(Wire):
     def _ends_after_it_starts(self) -> Self:
         if self.ends_at <= self.starts_at:
             raise ValueError("ends_at must be later than starts_at")
-        return self
-
-
-class Validity(Wire):
-    """When coupons may be redeemed: until `expires_at`, or for `duration` from issue after a `wait`."""
-
-    timezone: ZoneName
-    starts_at: Moment | None = None
-    expires_at: Moment | None = None
-    wait: DurationText | None = None
-    duration: DurationText | None = None
-    stop_the_clock: bool = Field(False, description="Add time in which redemption was down.")
-
-    @model_validator(mode="after")
-    def _is_one_rule(self) -> Self:
-        if (self.expires_at is None) == (self.duration is None):
-            raise ValueError("give either expires_at or duration")
-        if self.starts_at is not None and self.expires_at is None:
-            raise ValueError("starts_at goes with expires_at; with duration, say wait")
-        if self.wait is not None and self.duration is None:
-            raise ValueError("wait goes with duration; with expires_at, say starts_at")
-        if self.starts_at is not None and self.expires_at is not None and self.expires_at <= self.starts_at:
-            raise ValueError("expires_at must be later than starts_at")
-        if self.duration is not None and Duration.parse(self.duration) == Duration():
-            raise ValueError("duration must be longer than nothing")
         return self
 
 

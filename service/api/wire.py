@@ -4,6 +4,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints, model_validator
 
+from service.api.validity import Validity
 from service.api.vocabulary import (
     Amount,
     Benefit,
@@ -15,7 +16,6 @@ from service.api.vocabulary import (
     OpaqueId,
     Rate,
     Text,
-    Validity,
     Wire,
 )
 from service.domain.breaker import Mode

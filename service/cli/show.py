@@ -105,7 +105,7 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Benefit", money(found["benefit"])),
         ("Coupons", f"{found['max_coupons']:,}, {found['max_coupons_per_user']:,} for each user"),
         ("Budget", money(budget) if budget else "no limit"),
-        ("Valid", ", ".join(f"{name} {value}" for name, value in found["validity"].items() if value)),
+        *_validity(found["validity"]),
         ("Rate", f"{rate['per_second']:,} a second, bursts of {rate['burst']:,}"),
         ("", ""),
         *(
@@ -115,6 +115,21 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         ("Budget left", _budget_left(found)),
     ]
+
+
+def _validity(rule: Mapping[str, Any]) -> list[tuple[str, str]]:
+    window = ("timezone", "starts_at", "expires_at", "wait", "duration")
+    hours = (f"{', '.join(entry['days'])} {entry['from']}-{entry['to']}" for entry in rule.get("hours", ()))
+    waves = rule.get("waves")
+    facts = [
+        ("Valid", ", ".join(f"{name} {rule[name]}" for name in window if rule.get(name))),
+        ("Open", "; ".join(hours)),
+        ("Closed on", ", ".join(rule.get("excluded_dates", ()))),
+        ("Open also on", ", ".join(rule.get("extra_dates", ()))),
+        ("Waves", f"{waves['count']}, one every {waves['every']}" if waves else ""),
+        ("Lost time", "given back" if rule.get("stop_the_clock") else ""),
+    ]
+    return [(name, value) for name, value in facts if value]
 
 
 def _budget_left(found: Mapping[str, Any]) -> str:

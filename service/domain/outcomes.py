@@ -119,9 +119,15 @@ class ReservedElsewhere:
 
 @dataclass(frozen=True, slots=True)
 class NotYetValid:
-    """The coupon's validity begins later."""
+    """The coupon's validity begins later, or the campaign is closed at this hour.
+
+    It can be used from `usable_at_ms` on, in `retry_after_ms`; both are None if that is not before it expires.
+    """
 
     starts_at_ms: int
+    expires_at_ms: int
+    usable_at_ms: int | None
+    retry_after_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
+from service.domain.opening import Opening
+
 DAY_MS: Final = 86_400_000
 MAX_DURATION_DAYS: Final = 3_660
 OFFSETS_HORIZON_DAYS: Final = 3_660
 """How far ahead a campaign knows its zone's offset changes; after that the last offset holds."""
 MAX_EXTENSIONS: Final = 64
 """How many times one campaign's validity can be extended; every touch of a coupon folds over them."""
+MAX_WAVES: Final = 64
 
+Offsets = tuple[tuple[int, int], ...]
+"""A zone's UTC offsets as (in force from, offset), both in milliseconds; the first holds for all time before it too."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION = re.compile(r"P(?:(\d{1,5})W|(?=.)(?:(\d{1,5})D)?(?:T(?=.)(?:(\d{1,7})H)?(?:(\d{1,8})M)?(?:(\d{1,9})S)?)?)")
 
 
@@ -50,26 +57,54 @@ class Duration:
         time = "".join(f"{n}{unit}" for n, unit in ((hours, "H"), (minutes, "M"), (seconds, "S")) if n)
         return f"P{date}T{time}" if time else f"P{date or '0D'}"
 
+    def times(self, factor: int) -> "Duration":
+        """So many of them, one after the other."""
+        return Duration(self.days * factor, self.exact_ms * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class FixedWaves:
+    """The coupons start in waves, `every` after one another, at instants that are worked out once."""
+
+    every: Duration
+    starts_at_ms: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeWaves:
+    """The coupons issued at one instant start in `count` waves, `every` after one another, and expire together."""
+
+    count: int
+    every: Duration
+
 
 @dataclass(frozen=True, slots=True)
 class FixedValidity:
-    """Every coupon is valid until the same instant."""
+    """Every coupon is valid until the same instant. The offsets are known where an opening needs them."""
 
     timezone: str
     starts_at_ms: int | None
     expires_at_ms: int
     kind: Literal["fixed"] = "fixed"
+    offsets: Offsets = ()
+    opening: Opening | None = None
+    waves: FixedWaves | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RelativeValidity:
-    """Each coupon becomes valid `wait` after its issue and stays so for `duration`, by the clock on the zone's wall."""
+    """Each coupon becomes valid `wait` after its issue and stays so for `duration`, by the clock on the zone's wall.
+
+    With waves it starts later by its wave's share, and the duration counts from the last wave's start.
+    """
 
     timezone: str
     wait: Duration
     duration: Duration
-    offsets: tuple[tuple[int, int], ...]
+    offsets: Offsets
     kind: Literal["relative"] = "relative"
+    opening: Opening | None = None
+    waves: RelativeWaves | None = None
 
 
 Validity = FixedValidity | RelativeValidity
@@ -80,11 +115,8 @@ def zone_exists(name: str) -> bool:
     return name in available_timezones()
 
 
-def zone_offsets(name: str, from_ms: int) -> tuple[tuple[int, int], ...]:
-    """The zone's UTC offsets as (in force from, offset), both in milliseconds, for the horizon after `from_ms`.
-
-    The first entry holds for all time before it too.
-    """
+def zone_offsets(name: str, from_ms: int) -> Offsets:
+    """The zone's UTC offsets for the horizon after `from_ms`."""
     zone = ZoneInfo(name)
 
     def offset_at(second: int) -> int:
@@ -104,3 +136,30 @@ def zone_offsets(name: str, from_ms: int) -> tuple[tuple[int, int], ...]:
             found.append((high * 1000, current * 1000))
         day += 86_400
     return tuple(found)
+
+
+def _later(instant_ms: int, duration: Duration, timezone: str) -> int:
+    """The instant after that duration: days move the clock on the zone's wall, milliseconds move time."""
+    if duration.days == 0:
+        return instant_ms + duration.exact_ms
+    wall = (_EPOCH + timedelta(milliseconds=instant_ms)).astimezone(ZoneInfo(timezone)).replace(fold=0)
+    return (wall + timedelta(days=duration.days) - _EPOCH) // timedelta(milliseconds=1) + duration.exact_ms
+
+
+def wave_starts(first_ms: int, count: int, every: Duration, timezone: str) -> tuple[int, ...]:
+    """When each of so many waves begins."""
+    return tuple(_later(first_ms, every.times(wave), timezone) for wave in range(count))
+
+
+def usable_at(validity: Validity, from_ms: int, until_ms: int) -> int | None:
+    """The first instant from one on and before another at which the opening lets coupons be redeemed, or None."""
+    if validity.opening is None:
+        return from_ms if from_ms < until_ms else None
+    ends = [*(changes_at_ms for changes_at_ms, _ in validity.offsets[1:]), until_ms]
+    for (begins_ms, offset_ms), ends_ms in zip(validity.offsets, ends, strict=True):
+        begin_ms, end_ms = max(begins_ms, from_ms), min(ends_ms, until_ms)
+        if begin_ms < end_ms:
+            wall_ms = validity.opening.next_open(begin_ms + offset_ms, end_ms + offset_ms)
+            if wall_ms is not None:
+                return wall_ms - offset_ms
+    return None

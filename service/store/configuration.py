@@ -4,7 +4,7 @@ import msgpack
 
 from service.domain.campaign import Campaign, shard_limits
 from service.domain.money import Rate
-from service.domain.validity import FixedValidity, RelativeValidity, Validity
+from service.store.validity import pack_validity
 
 
 def pack_configuration(campaign: Campaign, shard: int) -> bytes:
@@ -24,27 +24,14 @@ def pack_configuration(campaign: Campaign, shard: int) -> bytes:
         "issue_rate": _rate(limits.issue_rate),
         "user_rate": _rate(campaign.user_rate),
         "merchant_rate": _rate(limits.merchant_rate),
-        "validity": _validity(campaign.validity),
+        "validity": pack_validity(campaign.validity, shard),
     }
-    packed: bytes = msgpack.packb({name: value for name, value in fields.items() if value is not None})
+    packed: bytes = msgpack.packb(
+        {name: value for name, value in fields.items() if value is not None},
+        use_bin_type=False,  # Lua's cmsgpack knows text only, and takes any bytes for it.
+    )
     return packed
 
 
 def _rate(rate: Rate | None) -> dict[str, int] | None:
     return None if rate is None else {"per_second_milli": rate.per_second_milli, "burst": rate.burst}
-
-
-def _validity(validity: Validity) -> dict[str, object]:
-    match validity:
-        case FixedValidity(starts_at_ms=None):
-            return {"expires_at": validity.expires_at_ms}
-        case FixedValidity():
-            return {"starts_at": validity.starts_at_ms, "expires_at": validity.expires_at_ms}
-        case RelativeValidity():
-            return {
-                "wait_days": validity.wait.days,
-                "wait_ms": validity.wait.exact_ms,
-                "days": validity.duration.days,
-                "exact_ms": validity.duration.exact_ms,
-                "offsets": [number for offset in validity.offsets for number in offset],
-            }

@@ -36,6 +36,7 @@ from service.domain.outcomes import (
     UnknownCode,
     WrongRedemptionStatus,
 )
+from service.domain.validity import Validity, usable_at
 from service.store.catalogue import KnownCampaign
 from service.store.scripts import Scripts
 
@@ -105,7 +106,11 @@ class CouponStore:
         if reply is None:
             return [UnknownCode()] * len(batch)
         now_ms, results = reply
-        return [_redeem_outcome(shard, request, result, now_ms) for request, result in zip(batch, results, strict=True)]
+        validity = campaign.campaign.validity
+        return [
+            _redeem_outcome(shard, request, validity, result, now_ms)
+            for request, result in zip(batch, results, strict=True)
+        ]
 
     async def settle(
         self, campaign: KnownCampaign, verb: SettleVerb, address: RedemptionAddress, reason: str
@@ -159,6 +164,8 @@ class CouponStore:
 
 def _issue_outcome(result: list[Any]) -> IssueOutcome:
     match result:
+        case [b"issued", sequence, issued_at_ms, starts_at_ms, expires_at_ms]:
+            return Issued(sequence, issued_at_ms, starts_at_ms, expires_at_ms)
         case [b"replayed", sequence, issued_at_ms, starts_at_ms, expires_at_ms]:
             return Replayed(sequence, issued_at_ms, starts_at_ms, expires_at_ms)
         case [b"per_user_limit"]:
@@ -175,7 +182,9 @@ def _issue_outcome(result: list[Any]) -> IssueOutcome:
             return _rate_limited(result)
 
 
-def _redeem_outcome(shard: int, request: RedeemRequest, result: list[Any], now_ms: int) -> RedeemOutcome:
+def _redeem_outcome(
+    shard: int, request: RedeemRequest, validity: Validity, result: list[Any], now_ms: int
+) -> RedeemOutcome:
     match result:
         case [int(attempt), discount_amount]:
             return Redeemed(
@@ -197,8 +206,10 @@ def _redeem_outcome(shard: int, request: RedeemRequest, result: list[Any], now_m
             return AlreadyRedeemed()
         case [b"reserved_elsewhere", retry_after_ms]:
             return ReservedElsewhere(retry_after_ms)
-        case [b"not_yet_valid", starts_at_ms]:
-            return NotYetValid(starts_at_ms)
+        case [b"not_yet_valid", starts_at_ms, expires_at_ms]:
+            usable_at_ms = usable_at(validity, max(starts_at_ms, now_ms), expires_at_ms)
+            retry_after_ms = None if usable_at_ms is None else usable_at_ms - now_ms
+            return NotYetValid(starts_at_ms, expires_at_ms, usable_at_ms, retry_after_ms)
         case [b"expired", at_ms]:
             return Expired(at_ms)
         case [b"deactivated"]:

@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 LUA: Final = Path(__file__).parent / "lua"
-FRAGMENTS: Final = ("state", "events", "bucket", "extension", "validity", "record", "settle", "scope")
+FRAGMENTS: Final = ("state", "events", "bucket", "extension", "validity", "opening", "record", "settle", "scope")
 STORE_CLOCK: Final = (LUA / "fragments" / "clock.lua").read_text()
 
 

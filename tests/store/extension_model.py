@@ -9,7 +9,7 @@ from service.domain.campaign import Campaign
 from service.domain.coupon import CouponStatus
 from service.domain.extension import Outage, Scope, Terms
 from service.domain.outcomes import Issued, IssueOutcome, RedeemOutcome
-from service.domain.validity import DAY_MS, FixedValidity
+from service.domain.validity import FixedValidity
 from tests.store.model import LIVE, Held, Model
 
 
@@ -177,12 +177,11 @@ class ExtensionModel(Model):
                 expires_at_ms = made.lifted(expires_at_ms)
         return expires_at_ms
 
-    def _window(self) -> tuple[int, int]:
+    def _window(self, sequence: int) -> tuple[int, int]:
         validity = self.campaign.validity
         if isinstance(validity, FixedValidity):
             return max(self.now_ms, validity.starts_at_ms or 0), self._instant(self.steps, len(self.coupons))
-        starts_at_ms = self.now_ms + validity.wait.days * DAY_MS + validity.wait.exact_ms
-        return starts_at_ms, starts_at_ms + validity.duration.days * DAY_MS + validity.duration.exact_ms
+        return super()._window(sequence)
 
     def _is_undone(self, made: Made, at_step: int) -> bool:
         return made.undone_step is not None and made.undone_step < at_step

@@ -33,7 +33,7 @@ from service.domain.outcomes import (
     UnknownCode,
     WrongRedemptionStatus,
 )
-from service.domain.validity import DAY_MS, FixedValidity
+from service.domain.validity import DAY_MS, Duration, FixedValidity, usable_at
 from service.store.catalogue import CapBelowIssued
 
 MICRO = 1_000_000
@@ -130,7 +130,7 @@ class Model:
         if (claimed := self._claims.get((user, key))) is not None:
             first = self.coupons[claimed].first_answer
             return Replayed(claimed, first.issued_at_ms, first.starts_at_ms, first.expires_at_ms)
-        starts_at_ms, expires_at_ms = self._window()
+        starts_at_ms, expires_at_ms = self._window(len(self.coupons))
         wanted = {("user", user): self.campaign.user_rate, ("campaign", ""): self.campaign.issue_rate}
         if self.campaign.status is CampaignStatus.PAUSED:
             return IssuancePaused("operator", 30)
@@ -169,8 +169,11 @@ class Model:
             case CouponStatus.RESERVED:
                 assert before is not None
                 return ReservedElsewhere((before.hold_expires_at_ms or 0) - self.now_ms)
-        if self.now_ms < held.first_answer.starts_at_ms:
-            return NotYetValid(held.first_answer.starts_at_ms)
+        starts_at_ms, expires_at_ms = held.first_answer.starts_at_ms, self.expires_at(held)
+        usable_at_ms = usable_at(self.campaign.validity, max(starts_at_ms, self.now_ms), expires_at_ms)
+        if usable_at_ms != self.now_ms:
+            wait_ms = None if usable_at_ms is None else usable_at_ms - self.now_ms
+            return NotYetValid(starts_at_ms, expires_at_ms, usable_at_ms, wait_ms)
         if (limited := self._charge({("merchant", merchant): self.campaign.merchant_rate})) is not None:
             return limited
         held.attempts += 1
@@ -258,13 +261,15 @@ class Model:
             return False
         return self.expires_at(held, number) > self.expires_at(held, number - 1)
 
-    def _window(self) -> tuple[int, int]:
+    def _window(self, sequence: int) -> tuple[int, int]:
         validity = self.campaign.validity
         if isinstance(validity, FixedValidity):
             expires_at_ms = self.expires_at(Held(Issued(0, 0, 0, validity.expires_at_ms), "", 0))
             return max(self.now_ms, validity.starts_at_ms or 0), expires_at_ms
-        starts_at_ms = self.now_ms + validity.wait.days * DAY_MS + validity.wait.exact_ms
-        return starts_at_ms, starts_at_ms + validity.duration.days * DAY_MS + validity.duration.exact_ms
+        first_ms, waves = self.now_ms + _length_ms(validity.wait), validity.waves
+        wave, last = (sequence % waves.count, waves.count - 1) if waves else (0, 0)
+        step_ms = _length_ms(waves.every) if waves else 0
+        return first_ms + wave * step_ms, first_ms + last * step_ms + _length_ms(validity.duration)
 
     def _charge(self, wanted: dict[tuple[str, str], Rate | None]) -> RateLimited | None:
         rates = {name: rate for name, rate in wanted.items() if rate is not None}
@@ -283,3 +288,7 @@ class Model:
     def _free(self, held: Held) -> None:
         assert held.redemption is not None
         held.redemption = replace(held.redemption, status=RedemptionStatus.RELEASED)
+
+
+def _length_ms(duration: Duration) -> int:
+    return duration.days * DAY_MS + duration.exact_ms

@@ -24,8 +24,9 @@ from redis.asyncio import Redis
 from service.domain.extension import Outage, Scope, Terms
 from service.domain.ledger import ShardLedger
 from service.domain.money import Money
+from service.domain.opening import Hours, Opening
 from service.domain.outcomes import Issued
-from service.domain.validity import Duration, FixedValidity, RelativeValidity, zone_offsets
+from service.domain.validity import Duration, FixedValidity, RelativeValidity, RelativeWaves, zone_offsets
 from service.store import extensions
 from service.store.client import connect
 from service.store.coupons import SettleVerb
@@ -53,6 +54,14 @@ validities = st.sampled_from(
     [
         FixedValidity("Asia/Shanghai", None, LAUNCH + DAY),
         RelativeValidity("Asia/Shanghai", Duration(), Duration(days=1), zone_offsets("Asia/Shanghai", LAUNCH)),
+        RelativeValidity(
+            "Asia/Shanghai",
+            Duration(),
+            Duration(days=1),
+            zone_offsets("Asia/Shanghai", LAUNCH),
+            opening=Opening((Hours(("fri", "sat"), 0, 1_200),)),
+            waves=RelativeWaves(3, Duration(exact_ms=DAY // 4)),
+        ),
     ]
 )
 

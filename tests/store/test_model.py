@@ -26,7 +26,8 @@ from redis.asyncio import Redis
 from service.domain.campaign import CampaignStatus
 from service.domain.coupon import CouponStatus
 from service.domain.money import Money, Rate
-from service.domain.validity import Duration, FixedValidity, RelativeValidity, zone_offsets
+from service.domain.opening import Hours, Opening
+from service.domain.validity import Duration, FixedValidity, RelativeValidity, RelativeWaves, zone_offsets
 from service.store import extensions
 from service.store.client import connect
 from service.store.coupons import RedeemRequest, SettleVerb
@@ -68,6 +69,14 @@ validities = st.sampled_from(
         *(
             RelativeValidity("Asia/Shanghai", wait, Duration(days=1), zone_offsets("Asia/Shanghai", LAUNCH))
             for wait in (Duration(), Duration(exact_ms=1_000))
+        ),
+        RelativeValidity(
+            "Asia/Shanghai",
+            Duration(),
+            Duration(days=1),
+            zone_offsets("Asia/Shanghai", LAUNCH),
+            opening=Opening((Hours(("fri", "sat"), 466, 1_200),)),
+            waves=RelativeWaves(3, Duration(exact_ms=30_000)),
         ),
     ]
 )

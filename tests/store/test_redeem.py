@@ -95,7 +95,7 @@ async def test_validity_is_checked_to_the_millisecond(room: Room) -> None:
     desk = await opened(room, validity=FixedValidity("Asia/Shanghai", LAUNCH + 1000, EXPIRY))
     await desk.issue("bob")
     await room.clock.advance(999)
-    assert await desk.redeem() == NotYetValid(LAUNCH + 1000)
+    assert await desk.redeem() == NotYetValid(LAUNCH + 1000, EXPIRY, LAUNCH + 1000, 1)
     await room.clock.advance(1)
     assert isinstance(await desk.redeem(), Redeemed)
     await room.clock.set(EXPIRY - 1)

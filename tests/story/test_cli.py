@@ -90,6 +90,26 @@ def test_a_file_and_start_make_a_running_campaign_and_people_read_yuan(running: 
     assert [line.split()[:2] for line in listed.stdout.splitlines() if line.startswith("tea ")] == [["tea", "●"]]
 
 
+def test_people_read_when_coupons_can_be_used(running: Up) -> None:
+    hours = [
+        {"days": ["mon", "tue"], "from": "10:00", "to": "22:00"},
+        {"days": ["fri"], "from": "20:00", "to": "02:00"},
+    ]
+    opening = {"hours": hours, "excluded_dates": ["2034-02-14"], "extra_dates": ["2034-02-18", "2034-02-19"]}
+    rule = {"timezone": "Asia/Shanghai", "duration": "P7D", "waves": {"count": 4, "every": "P1D"}}
+    ask(running, "campaign", "create", "-", stdin=campaign("evenings", validity=rule | opening))
+    shown = tidegate_here("campaign", "show", "evenings", "--url", running.url).stdout
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    for line in (
+        "Valid timezone Asia/Shanghai, wait P0D, duration P7D",
+        "Open mon, tue 10:00-22:00; fri 20:00-02:00",
+        "Closed on 2034-02-14",
+        "Open also on 2034-02-18, 2034-02-19",
+        "Waves 4, one every P1D",
+    ):
+        assert line in lines
+
+
 def test_an_extension_is_followed_to_its_end_and_twice_changes_nothing(running: Up) -> None:
     ask(running, "campaign", "create", "-", "--start", stdin=campaign("long"))
     codes = [issue(running, "long", f"user-{number}") for number in range(5)]

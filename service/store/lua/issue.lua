@@ -3,9 +3,9 @@
 -- ARGV[1]  MessagePack: user, bucket of users, user, bucket, …
 -- ARGV[2]  the idempotency keys' 8-byte digests, one after the other
 -- Returns  false for an unknown shard, else {now, starts_at, expires_at, results}; a result is the sequence of the
---          coupon issued, or {word, …}: replayed (sequence, issued_at, starts_at, expires_at), issuance_paused,
---          campaign_not_running (status, starts_in_ms or -1), per_user_limit, sold_out, budget_exhausted,
---          rate_limited (bucket, burst, per_second_milli, retry_after_ms)
+--          coupon issued, or {word, …}: issued (where coupons start in waves) and replayed (sequence, issued_at,
+--          starts_at, expires_at), issuance_paused, campaign_not_running (status, starts_in_ms or -1), per_user_limit,
+--          sold_out, budget_exhausted, rate_limited (bucket, burst, per_second_milli, retry_after_ms)
 local CLAIM_BYTES = 13
 local USER_BUCKET_BYTES = 12
 
@@ -103,6 +103,7 @@ local function refusal(holding)
 end
 
 state.issued_before = state.issued
+local wave_starts = config.validity.waves and {}
 local results, granted_users = {}, {}
 for i = 1, #requests / 2 do
   local user, bucket = requests[2 * i - 1], requests[2 * i]
@@ -127,6 +128,10 @@ for i = 1, #requests / 2 do
     state.committed = state.committed + config.amount
     granted_users[#granted_users + 1] = user
     results[i] = sequence
+    if wave_starts then
+      wave_starts[sequence] = window_of(config.validity, now, state.extensions, made, sequence)
+      results[i] = { 'issued', sequence, now, wave_starts[sequence], expires_at }
+    end
   end
 end
 
@@ -140,13 +145,16 @@ if #granted_users > 0 then
       redis.call('HSET', holding.key, user, packed)
     end
   end
-  -- All that a batch's new records say before their users.
+  -- All that a batch's new records say before their users, unless each starts in its wave.
   local head = struct.pack(HEAD, ISSUED, made, 0, now, starts_at, expires_at)
   local sequence, granted = state.issued_before, 1
   while granted <= #granted_users do
     local fields = {}
     local key = block_key(state_key, sequence)
     repeat
+      if wave_starts then
+        head = struct.pack(HEAD, ISSUED, made, 0, now, wave_starts[sequence], expires_at)
+      end
       fields[#fields + 1] = sequence % BLOCK
       fields[#fields + 1] = head .. with_length(granted_users[granted])
       sequence, granted = sequence + 1, granted + 1

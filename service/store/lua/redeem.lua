@@ -5,8 +5,9 @@
 -- Returns  false for an unknown shard, else {now, results}; a result is {attempt, discount} of a redemption made now,
 --          or {word, …}: replayed (attempt, status, at, discount, hold_until, merchant, order), unknown_code,
 --          already_redeemed, deactivated,
---          expired (at), reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at),
---          order_too_small (min_order_amount), too_many_attempts, rate_limited (as issue.lua)
+--          expired (at), reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at, expires_at; also where the
+--          campaign is closed at this hour), order_too_small (min_order_amount), too_many_attempts,
+--          rate_limited (as issue.lua)
 local MERCHANT_BUCKET = '>I6I6'
 
 local state_key = KEYS[1]
@@ -16,6 +17,7 @@ if not state then
 end
 local requests, max_attempts = cmsgpack.unpack(ARGV[1]), tonumber(ARGV[2])
 local config, now = state.config, now_ms()
+local closed = config.validity.opening and not is_open(config.validity, now)
 local merchants_key = key_of(state_key, 'merchants')
 
 local merchants = {}
@@ -43,8 +45,8 @@ local function refusal(record, merchant, order_amount)
     return { 'expired', record.expires_at }
   elseif record.status == RESERVED then
     return { 'reserved_elsewhere', record.redemption.hold_until - now }
-  elseif now < record.starts_at then
-    return { 'not_yet_valid', record.starts_at }
+  elseif closed or now < record.starts_at then
+    return { 'not_yet_valid', record.starts_at, record.expires_at }
   elseif config.min_order_amount > 0 and order_amount < config.min_order_amount then
     return { 'order_too_small', config.min_order_amount }
   elseif record.attempts >= max_attempts then

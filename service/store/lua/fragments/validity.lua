@@ -25,14 +25,23 @@ local function add_duration(instant, days, exact_ms, offsets)
   return first + exact_ms
 end
 
--- The window of a coupon of that sequence, or of the next one, issued then, when `made` extensions had been made. Where
--- every coupon expires at the same instant they have moved that instant; where validity counts from issue they concern
--- earlier coupons only.
+-- The window of a coupon of that sequence issued then, when `made` extensions had been made; without a sequence, of the
+-- next coupon, as if it were of the first wave. Where every coupon expires at the same instant extensions have moved that
+-- instant; where validity counts from issue they concern earlier coupons only. All coupons of one instant expire
+-- together, whatever their wave, so that the sequence stays the index of expiries.
 local function window_of(validity, issued_at, extensions, made, sequence)
+  local waves = validity.waves
+  local wave = waves and ((sequence or 0) + waves.first) % waves.count
   if validity.expires_at then
-    local starts_at = math.max(validity.starts_at or issued_at, issued_at)
-    return starts_at, move_instant(validity.expires_at, extensions, made, sequence)
+    local starts_at = waves and waves.starts[wave + 1] or validity.starts_at or issued_at
+    return math.max(starts_at, issued_at), move_instant(validity.expires_at, extensions, made, sequence)
   end
-  local starts_at = add_duration(issued_at, validity.wait_days, validity.wait_ms, validity.offsets)
-  return starts_at, add_duration(starts_at, validity.days, validity.exact_ms, validity.offsets)
+  local offsets = validity.offsets
+  local starts_at = add_duration(issued_at, validity.wait_days, validity.wait_ms, offsets)
+  local last_start = starts_at
+  if waves then
+    last_start = add_duration(starts_at, (waves.count - 1) * waves.days, (waves.count - 1) * waves.ms, offsets)
+    starts_at = add_duration(starts_at, wave * waves.days, wave * waves.ms, offsets)
+  end
+  return starts_at, add_duration(last_start, validity.days, validity.exact_ms, offsets)
 end
