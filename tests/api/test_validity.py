@@ -23,6 +23,7 @@ FIXED: Final[dict[str, Any]] = {
     "excluded_dates": ["2026-02-08"],
     "extra_dates": ["2026-02-16", "2026-02-17"],
     "waves": {"count": 2, "every": "P1D"},
+    "stop_the_clock": True,
 }
 RELATIVE: Final[dict[str, Any]] = {
     "timezone": "Europe/Berlin",
@@ -30,6 +31,7 @@ RELATIVE: Final[dict[str, Any]] = {
     "duration": "P7D",
     "excluded_dates": ["2026-12-24"],
     "waves": {"count": MAX_WAVES, "every": "PT30M"},
+    "stop_the_clock": False,
 }
 MANY_DATES: Final = [(date(2026, 2, 7) + timedelta(days=day)).isoformat() for day in range(MAX_DATES + 1)]
 
