@@ -15,9 +15,11 @@ from service.api.metrics import Metrics
 from service.api.spelling import CampaignSpelling
 from service.domain.breaker import BreakerRecord, Sample
 from service.domain.outcomes import IssueOutcome, RedeemOutcome
+from service.domain.tickets import TicketBook
 from service.gate.breaker import Breaker
 from service.gate.group_commit import Bounds, GroupCommit
 from service.gate.signals import BatchReport, Signals
+from service.gate.waiting_room import WaitingRooms
 from service.settings import Settings
 from service.store.breaker_state import SharedBreakerState
 from service.store.catalogue import Catalogue, KnownCampaign
@@ -27,6 +29,7 @@ from service.store.extensions import ExtensionStore
 from service.store.jobs import JobQueue
 from service.store.pipeline import pipelined
 from service.store.scripts import STORE_CLOCK, Scripts
+from service.store.waiting_room import WaitingRoomStore
 
 log = structlog.get_logger()
 
@@ -48,7 +51,8 @@ class Parts:
         scripts = Scripts(client, clock)
         self.settings = settings
         self.metrics = Metrics()
-        self.catalogue = Catalogue(client, scripts, settings.read_code_key())
+        code_key = settings.read_code_key()
+        self.catalogue = Catalogue(client, scripts, code_key)
         self.coupons = CouponStore(scripts)
         self.extensions = ExtensionStore(scripts)
         self.jobs = JobQueue(settings.effective_queue_url)
@@ -77,6 +81,16 @@ class Parts:
             observe,
             self.metrics.count_redemptions,
         )
+        self.tickets = TicketBook(code_key)
+        self.waiting_rooms = WaitingRooms(
+            WaitingRoomStore(client, scripts, settings.breaker),
+            self.catalogue,
+            self.breaker,
+            settings.breaker,
+            settings.group_commit.max_batch,
+            settings.group_commit.max_waiting,
+            self.metrics.observe_batch,
+        )
         self._spellings: dict[str, CampaignSpelling] = {}
 
     def spelling(self, known: KnownCampaign) -> CampaignSpelling:
@@ -90,7 +104,8 @@ class Parts:
     async def running(self) -> AsyncIterator[None]:
         """Keep the breaker and the metrics at work, and close all connections at the end."""
         await self.breaker.tick()
-        tasks = [asyncio.create_task(self.breaker.run()), asyncio.create_task(self._keep_flushing())]
+        works = (self.breaker.run(), self.waiting_rooms.run(), self._keep_flushing())
+        tasks = [asyncio.create_task(work) for work in works]
         for task in tasks:
             task.add_done_callback(_stop_if_broken)
         try:

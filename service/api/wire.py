@@ -158,6 +158,32 @@ class CouponList(Wire):
     coupons: list[Coupon]
 
 
+class TicketRequest(Wire):
+    """Who wants a place in line."""
+
+    user_id: OpaqueId
+
+
+TicketStatus = Literal["waiting", "admitted", "expired", "used"]
+
+
+class Ticket(Wire):
+    """A place in a campaign's line; send `ticket` with the request to issue, as `Tidegate-Ticket`, once it is admitted.
+
+    `expected_at` is when, as far as anybody knows, and `admitted_until` for how long. There is no ticket where nobody
+    waits, and everybody may go straight in.
+    """
+
+    ticket: str | None
+    campaign_id: str
+    user_id: str
+    status: TicketStatus
+    position: int
+    expected_at: Moment
+    admitted_until: Moment | None
+    retry_after_s: int
+
+
 class RedeemBody(Wire):
     """Which order of which merchant the coupon is for; `hold` reserves it until the order is paid."""
 

@@ -6,6 +6,7 @@ META: Final = "tg:meta"
 CAMPAIGNS: Final = "tg:{catalogue}:campaigns"
 PREVIOUS: Final = "tg:{catalogue}:previous"
 PREFIXES: Final = "tg:{catalogue}:prefixes"
+ROOMS: Final = "tg:{rooms}:live"
 
 
 def state_key(campaign_id: str, shard: int) -> str:
