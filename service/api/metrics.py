@@ -180,7 +180,7 @@ class Metrics:
         self._unserved: Tally[tuple[str, str, str]] = Tally()
 
     def observe_request(self, call: str, status: int, seconds: float) -> None:
-        """Count an HTTP request: `call` is issue, redeem or other."""
+        """Count an HTTP request: `call` is issue, redeem, stream or other."""
         status_class = status // 100
         tally = self._requests.get((call, status_class))
         if tally is None:

@@ -12,7 +12,9 @@ from typing import Final
 import structlog
 
 from service.api.metrics import Metrics
+from service.api.noticeboard import Noticeboard
 from service.api.spelling import CampaignSpelling
+from service.api.stopping import heard_when_stopping
 from service.domain.breaker import BreakerRecord, Sample
 from service.domain.outcomes import IssueOutcome, RedeemOutcome
 from service.domain.tickets import TicketBook
@@ -91,6 +93,7 @@ class Parts:
             settings.group_commit.max_waiting,
             self.metrics.observe_batch,
         )
+        self.noticeboard = Noticeboard(self.breaker, self.catalogue, self.waiting_rooms)
         self._spellings: dict[str, CampaignSpelling] = {}
 
     def spelling(self, known: KnownCampaign) -> CampaignSpelling:
@@ -102,14 +105,15 @@ class Parts:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep the breaker and the metrics at work, and close all connections at the end."""
+        """Keep the breaker, the rooms, the notices and the metrics at work, and close all connections at the end."""
         await self.breaker.tick()
-        works = (self.breaker.run(), self.waiting_rooms.run(), self._keep_flushing())
+        works = (self.breaker.run(), self.waiting_rooms.run(), self.noticeboard.run(), self._keep_flushing())
         tasks = [asyncio.create_task(work) for work in works]
         for task in tasks:
             task.add_done_callback(_stop_if_broken)
         try:
-            yield
+            with heard_when_stopping(self.noticeboard.close):
+                yield
         finally:
             for task in tasks:
                 task.cancel()

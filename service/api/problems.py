@@ -85,6 +85,7 @@ PROBLEMS: Final = {
     "too_many_attempts": (409, "The coupon was given back too often"),
     "too_many_campaigns": (409, "There are as many campaigns as there may be"),
     "too_many_extensions": (409, "The campaign was extended as often as it may be"),
+    "too_many_listeners": (503, "As many follow the status as may"),
     "unauthorized": (401, "An API key is required"),
     "version_stale": (412, "The campaign has changed meanwhile"),
     "waiting_room_full": (503, "The waiting room is full"),

@@ -10,6 +10,7 @@ from service.api.vocabulary import (
     CampaignId,
     DurationText,
     IssueWindow,
+    Messages,
     Moment,
     Money,
     OpaqueId,
@@ -48,6 +49,7 @@ class CampaignRequest(Wire):
     code_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2,8}$")] | None = Field(
         None, description="Begins every code; by default taken from the id."
     )
+    messages: Messages = Field({})
 
     @model_validator(mode="after")
     def _money_is_in_one_currency(self) -> Self:
@@ -71,12 +73,13 @@ class CampaignChange(Wire):
     issue_rate: Rate | None = None
     user_rate: Rate | None = None
     merchant_rate: Rate | None = None
+    messages: Messages | None = None
 
     @model_validator(mode="after")
     def _names_a_change(self) -> Self:
         if not self.model_fields_set:
             raise ValueError("names nothing to change")
-        for name in ("max_coupons", "max_coupons_per_user", "issue_rate"):
+        for name in ("max_coupons", "max_coupons_per_user", "issue_rate", "messages"):
             if name in self.model_fields_set and getattr(self, name) is None:
                 raise ValueError(f"{name} cannot be null")
         return self
@@ -112,6 +115,7 @@ class Campaign(Wire):
     user_rate: Rate | None
     merchant_rate: Rate | None
     code_prefix: str
+    messages: Messages
     counters: Counters
 
 

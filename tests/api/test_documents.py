@@ -18,6 +18,8 @@ CONTRACT = {
     ("/v1/campaigns/{campaign_id}/resume", "post", "200", "Campaign"),
     ("/v1/campaigns/{campaign_id}/stop", "post", "200", "Campaign"),
     ("/v1/campaigns/{campaign_id}/coupons", "post", "201", "Coupon"),
+    ("/v1/campaigns/{campaign_id}/tickets", "post", "201", "Ticket"),
+    ("/v1/tickets/{ticket}", "get", "200", "Ticket"),
     ("/v1/campaigns/{campaign_id}/users/{user_id}/coupons", "get", "200", "CouponList"),
     ("/v1/coupons/{code}", "get", "200", "Coupon"),
     ("/v1/coupons/{code}/redemptions", "post", "201", "Redemption"),
@@ -30,7 +32,7 @@ CONTRACT = {
     ("/v1/status", "get", "200", "IssuanceStatus"),
     ("/v1/breaker", "put", "200", "Breaker"),
 }
-OTHER_PATHS = {"/metrics", "/livez", "/readyz"}
+OTHER_PATHS = {"/metrics", "/livez", "/readyz", "/v1/status/stream"}
 
 
 async def openapi(api: Caller) -> dict[str, Any]:
