@@ -67,7 +67,14 @@ def fastapi_lane(parts: Parts, fast_lane: FastLane | None = None) -> ASGIApp:
         redoc_url=None,
     )
     app.state.parts = parts
-    for router in (campaigns.router, coupons.router, extensions.router, operations.router, status.router, tickets.router):
+    for router in (
+        campaigns.router,
+        coupons.router,
+        extensions.router,
+        operations.router,
+        status.router,
+        tickets.router,
+    ):
         app.include_router(router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(StoreError, _store_unavailable)

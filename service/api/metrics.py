@@ -176,7 +176,7 @@ class Metrics:
             registry=self.registry,
         )
         self._requests: dict[tuple[str, int], RequestTally] = {}
-        self._batches = {verb: self._batch_children(verb) for verb in ("issue", "redeem")}
+        self._batches = {verb: self._batch_children(verb) for verb in ("issue", "redeem", "ticket", "claim")}
         self._unserved: Tally[tuple[str, str, str]] = Tally()
 
     def observe_request(self, call: str, status: int, seconds: float) -> None:

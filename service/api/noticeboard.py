@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from service.api.problems import PUBLIC_MESSAGE
 from service.domain.breaker import OPERATOR, Issuance
 from service.domain.campaign import Campaign, CampaignStatus
 from service.domain.languages import preferred
@@ -27,8 +28,7 @@ FORGOTTEN_AFTER_S: Final = 60.0
 WORDS: Final[dict[str, dict[str, str]]] = {
     "issuing": {"en": "Coupons are being issued.", "zh": "正在发放优惠券。"},
     "paused": {
-        "en": "More people are here than we can serve at once. Nothing is lost: please come back in a moment. "
-        "Coupons that you hold stay valid and can be used now.",
+        "en": PUBLIC_MESSAGE,
         "zh": "参与人数过多，发放暂时停止。您的机会仍然保留，请稍后再来。您已领取的优惠券继续有效，现在即可使用。",
     },
     "recovering": {

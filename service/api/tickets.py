@@ -52,7 +52,9 @@ async def take_ticket(
             claim = secrets.token_bytes(CLAIM_BYTES) if key is None else _claim_of(key)
             ticket = SealedTicket(known.campaign.id, number, claim, request.user_id)
             sealed = parts.tickets.seal(ticket)
-            sight = parts.waiting_rooms.lines[known.campaign.id]
+            sight = await parts.waiting_rooms.look(known)
+            if sight is None:
+                raise Refused(not_found())
             response.headers["location"] = f"/v1/tickets/{sealed}"
             return _shown(parts, sight, sealed, ticket, response)
         case StraightIn():

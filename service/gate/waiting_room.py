@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from service.domain.breaker import ALL, BreakerPolicy, State, ramp_begins_in_ms, share_permille
+from service.domain.breaker import BreakerPolicy, BreakerRecord, State, ramp_begins_in_ms, share_permille
 from service.domain.campaign import CampaignStatus
 from service.domain.outcomes import CampaignNotRunning, Overloaded, StoreUnavailable, UnknownCampaign
 from service.domain.waiting_room import Called, Line, Standing, ask_again_in_ms, served_in_ms, standing
@@ -124,10 +124,10 @@ class WaitingRooms:
 
     def due(self, sight: Sight, position: int) -> Due:
         """When the position is served, as far as anybody knows."""
-        now_ms, record = self.now_ms(sight), self._breaker.record
-        begins_in_ms = UNKNOWN_OPENING_MS if sight.line.paused else 0
-        if record.state is State.OPEN:
-            begins_in_ms = max(begins_in_ms, ramp_begins_in_ms(record, now_ms, self._policy))
+        now_ms, begins_in_ms = self.now_ms(sight), UNKNOWN_OPENING_MS if sight.line.paused else 0
+        for record in self._records():
+            if record.state is State.OPEN:
+                begins_in_ms = max(begins_in_ms, ramp_begins_in_ms(record, now_ms, self._policy))
         served_ms = served_in_ms(sight.line, position, now_ms, self._policy)
         return Due(begins_in_ms + served_ms, ask_again_in_ms(begins_in_ms, served_ms))
 
@@ -187,13 +187,16 @@ class WaitingRooms:
 
     def _share(self, campaign_id: str) -> int:
         """What all replicas let in. This one's own trouble must not hold up the line that they share."""
-        record = self._breaker.record
-        if record.state is not State.HALF_OPEN:
-            return 0 if record.state is State.OPEN else ALL
-        sight = self.lines.get(campaign_id)
-        if sight is None:
+        records, sight = self._records(), self.lines.get(campaign_id)
+        if sight is None and any(record.state is State.HALF_OPEN for record in records):
+            # Without a line there is no time yet to reckon the ramp by.
             return max(1, self._breaker.share_permille)
-        return share_permille(record, self.now_ms(sight), self._policy)
+        now_ms = 0 if sight is None else self.now_ms(sight)
+        return min(share_permille(record, now_ms, self._policy) for record in records)
+
+    def _records(self) -> list[BreakerRecord]:
+        """The records of all breakers that may hold the line up, as all replicas share them."""
+        return [self._breaker.record]
 
 
 def _count_nothing(_known: KnownCampaign, _outcomes: Sequence[object]) -> None:
