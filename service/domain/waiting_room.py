@@ -13,6 +13,8 @@ from service.domain.breaker import ALL, BreakerPolicy
 
 GRACE_MS: Final = 30_000
 """How long a place stays its holder's after it was called; then it is given on."""
+COUNTING_MS: Final = 1_000
+"""How much longer a call is still counted: by then every process has told who came at the last moment."""
 NEAR_MS: Final = 4_000
 MAX_WAITING: Final = 10**7
 """How many numbers of one campaign may wait to be called."""
@@ -32,8 +34,8 @@ class Call:
 class Line:
     """A campaign's line as the store knew it at `now_ms`.
 
-    `called` is the first number not called yet, `calls` are those still in their grace. `opened_at_ms` is None while
-    nobody is let in; `paused` is the operator's word, the breaker's stands elsewhere.
+    `called` is the first number not called yet, `calls` are those still in their grace, or just past it.
+    `opened_at_ms` is None while nobody is let in; `paused` is the operator's word, the breaker's stands elsewhere.
     """
 
     now_ms: int

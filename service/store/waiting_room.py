@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from service.domain.breaker import BreakerPolicy
 from service.domain.campaign import CampaignStatus
-from service.domain.waiting_room import GRACE_MS, MAX_WAITING, Call, Line
+from service.domain.waiting_room import COUNTING_MS, GRACE_MS, MAX_WAITING, Call, Line
 from service.store import keys
 from service.store.catalogue import KnownCampaign
 from service.store.scripts import Scripts, store_errors
@@ -56,7 +56,7 @@ class WaitingRoomStore:
             self._policy.ramp_ms,
             self._policy.ramp_start_permille,
             known.campaign.shards,
-            GRACE_MS,
+            GRACE_MS + COUNTING_MS,
             self._most_waiting,
             wanted,
             msgpack.packb([number for pair in passed.items() for number in pair]),

@@ -1,6 +1,6 @@
 -- Brings one campaign's waiting room to the present moment, and hands out places in its line.
 -- KEYS[1]  the first shard's state
--- ARGV     share of the users let in (permille), ramp (ms), its start (permille), shards, grace of a call (ms), the
+-- ARGV     share of the users let in (permille), ramp (ms), its start (permille), shards, how long a call counts (ms), the
 --          most that may wait, places wanted, MessagePack of passes: a call's first number, how many passed, …
 -- Returns  false for an unknown shard; {not_running, status}; else {line, now, opened_at or 0, 1 if the operator has
 --          paused the campaign, rate, next number, called, first place handed out, places, {at, first, passed, …}};
@@ -16,7 +16,7 @@ if not state then
   return false
 end
 local share, ramp_ms, ramp_start = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local shards, grace_ms, most_waiting = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local shards, counting_ms, most_waiting = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local wanted, passes = tonumber(ARGV[7]), cmsgpack.unpack(ARGV[8])
 local config, now = state.config, now_ms()
 local paused = config.status == 'paused'
@@ -58,7 +58,7 @@ local function shut()
 end
 
 local function end_calls()
-  while room.calls[1] and room.calls[1].at + grace_ms <= now do
+  while room.calls[1] and room.calls[1].at + counting_ms <= now do
     local ended = table.remove(room.calls, 1)
     local following = room.calls[1] and room.calls[1].first or room.called
     room.returned = room.returned + math.max(0, following - ended.first - ended.passed) * TICKET
