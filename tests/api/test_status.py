@@ -15,7 +15,6 @@ from starlette.types import ASGIApp, Message
 
 from service.api import noticeboard, status
 from service.api.app import fastapi_lane
-from service.api.fast_lane import FastLane
 from service.api.parts import Parts
 from tests.api.caller import Caller, field_errors, refusal, settings
 from tests.api.test_operations import commands
@@ -40,7 +39,7 @@ async def parts(room: Room, store_url: str) -> AsyncIterator[Parts]:
 
 @pytest.fixture
 async def app(parts: Parts) -> ASGIApp:
-    return FastLane(fastapi_lane(parts), parts)
+    return fastapi_lane(parts)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from service.api.app import fastapi_lane
-from service.api.fast_lane import FastLane
 from service.api.parts import Parts
 from service.domain.tickets import Ticket, TicketBook
 from service.domain.waiting_room import GRACE_MS
@@ -40,7 +39,7 @@ async def parts(room: Room, store_url: str) -> AsyncIterator[Parts]:
 
 @pytest.fixture
 async def api(parts: Parts) -> AsyncIterator[Caller]:
-    async with Caller(FastLane(fastapi_lane(parts), parts)) as caller:
+    async with Caller(fastapi_lane(parts)) as caller:
         yield caller
 
 
@@ -253,7 +252,7 @@ async def test_a_campaign_that_is_not_running_has_no_line(api: Caller) -> None:
 async def test_without_a_store_there_are_no_tickets_and_a_clear_word(tmp_path: Path) -> None:
     parts = Parts(settings(f"unix://{tmp_path / 'nowhere'}"))
     ticket = parts.tickets.seal(Ticket("spring", 0, bytes(8), "ann"))
-    async with Caller(FastLane(fastapi_lane(parts), parts)) as api:
+    async with Caller(fastapi_lane(parts)) as api:
         for answer in (await take(api), await issue(api, ticket), await api.http.get(f"/v1/tickets/{ticket}")):
             assert refusal(answer) == (503, "store_unavailable")
 
@@ -265,7 +264,7 @@ async def test_a_ticket_from_one_process_passes_at_another_ahead_of_newcomers_th
     await api.tell("pause")
     tickets = {user: await ticket_of(api, user) for user in ("ann", "bob", "eve")}
     other = Parts(settings(store_url), TURNABLE_CLOCK)
-    async with Caller(FastLane(fastapi_lane(other), other)) as there:
+    async with Caller(fastapi_lane(other)) as there:
         await other.waiting_rooms.tick()
         await api.tell("resume")
         await other.waiting_rooms.tick()
