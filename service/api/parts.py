@@ -89,8 +89,7 @@ class Parts:
             self.catalogue,
             self.breaker,
             settings.breaker,
-            settings.group_commit.max_batch,
-            settings.group_commit.max_waiting,
+            bounds,
             self.metrics.observe_batch,
         )
         self.noticeboard = Noticeboard(self.breaker, self.catalogue, self.waiting_rooms)

@@ -17,7 +17,7 @@ from service.domain.campaign import CampaignStatus
 from service.domain.outcomes import CampaignNotRunning, Overloaded, StoreUnavailable, UnknownCampaign
 from service.domain.waiting_room import Called, Line, Standing, ask_again_in_ms, served_in_ms, standing
 from service.gate.breaker import Breaker
-from service.gate.group_commit import GroupCommit
+from service.gate.group_commit import Bounds, GroupCommit
 from service.gate.signals import BatchReport
 from service.store.catalogue import Catalogue, KnownCampaign
 from service.store.scripts import StoreError
@@ -76,8 +76,7 @@ class WaitingRooms:
         catalogue: Catalogue,
         breaker: Breaker,
         policy: BreakerPolicy,
-        max_batch: int,
-        max_waiting: int,
+        bounds: Bounds,
         observe: Callable[[BatchReport], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -88,11 +87,9 @@ class WaitingRooms:
         self._clock = clock
         self._passed: dict[str, Counter[int]] = {}
         self._taking: GroupCommit[None, TakeOutcome] = GroupCommit(
-            "ticket", self._take, max_batch, max_waiting, observe, _count_nothing
+            "ticket", self._take, bounds, observe, _count_nothing
         )
-        self._claims: GroupCommit[Claimant, bool] = GroupCommit(
-            "claim", store.claimed, max_batch, max_waiting, observe, _count_nothing
-        )
+        self._claims: GroupCommit[Claimant, bool] = GroupCommit("claim", store.claimed, bounds, observe, _count_nothing)
         self.lines: dict[str, Sight] = {}
 
     async def take(self, known: KnownCampaign) -> TakeOutcome | Overloaded | StoreUnavailable:

@@ -22,6 +22,7 @@ from service.domain.money import Rate
 from service.domain.outcomes import CampaignNotRunning
 from service.domain.waiting_room import COUNTING_MS, GRACE_MS, Called, GivenOn, InLine, Line, served_in_ms
 from service.gate.breaker import Breaker
+from service.gate.group_commit import Bounds
 from service.gate.signals import Signals
 from service.gate.waiting_room import Place, RoomFull, StraightIn, WaitingRooms
 from service.store import keys
@@ -96,7 +97,13 @@ class Tide:
     def _rooms(self, breaker: Breaker) -> WaitingRooms:
         store = WaitingRoomStore(self.room.client, self.room.scripts, POLICY, most_waiting=MOST_WAITING)
         return WaitingRooms(
-            store, self.room.catalogue, breaker, POLICY, 256, MOST_WAITING, lambda _report: None, self._now_s
+            store,
+            self.room.catalogue,
+            breaker,
+            POLICY,
+            Bounds(256, MOST_WAITING, 30.0),
+            lambda _report: None,
+            self._now_s,
         )
 
     def _now_s(self) -> float:
