@@ -48,7 +48,11 @@ class FastLane:
         """What begins when a request's head is complete; None for a request of the FastAPI lane."""
         if (issue := _ISSUE.fullmatch(connection.url)) is not None:
             known = self.parts.catalogue.known(issue[1].decode())
-            return None if known is None else IssueExchange(self, connection, known)
+            if known is None or hot_calls.TICKET in connection.head:
+                return None
+            if known.campaign.id in self.parts.waiting_rooms.lines:
+                return None
+            return IssueExchange(self, connection, known)
         if (redeem := _REDEEM.fullmatch(connection.url)) is not None:
             split = split_code(redeem[1].decode())
             known = None if split is None else self.parts.catalogue.known_by_prefix(split[0])

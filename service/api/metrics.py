@@ -188,11 +188,11 @@ class Metrics:
             registry=self.registry,
         )
         self._requests: dict[tuple[str, int], RequestTally] = {}
-        self._batches = {verb: self._batch_children(verb) for verb in ("issue", "redeem")}
+        self._batches = {verb: self._batch_children(verb) for verb in ("issue", "redeem", "ticket", "claim")}
         self._unserved: Tally[tuple[str, str, str]] = Tally()
 
     def observe_request(self, call: str, status: int, seconds: float) -> None:
-        """Count an HTTP request: `call` is issue, redeem or other."""
+        """Count an HTTP request: `call` is issue, redeem, stream or other."""
         status_class = status // 100
         tally = self._requests.get((call, status_class))
         if tally is None:

@@ -41,7 +41,7 @@ PUBLIC_MESSAGE: Final = (
 RETRY_SPREAD_S: Final = 3
 """Callers who are told to come back after an overload are spread over this many seconds."""
 PAUSE_SPREAD_S: Final = 30
-"""Callers whom an operator's pause sends away are spread over this many; the breaker tells each his own place."""
+"""Callers whom an operator's pause or a line sends away are spread over this many; the breaker tells each his place."""
 MOST_ERRORS: Final = 20
 LONGEST_FIELD: Final = 100
 
@@ -79,14 +79,19 @@ PROBLEMS: Final = {
     "reserved_elsewhere": (409, "Another order holds the coupon"),
     "sold_out": (409, "All coupons are issued"),
     "store_unavailable": (503, "The store does not answer"),
+    "ticket_expired": (410, "The place in line was given on"),
+    "ticket_invalid": (400, "That is no ticket"),
+    "ticket_not_due": (503, "The place in line has not been called yet"),
+    "ticket_not_yours": (403, "The ticket was taken for somebody else"),
     "too_many_attempts": (409, "The coupon was given back too often"),
     "too_many_breakers": (409, "As many campaigns as may have a breaker of their own have one"),
     "too_many_campaigns": (409, "There are as many campaigns as there may be"),
     "too_many_extensions": (409, "The campaign was extended as often as it may be"),
-    "too_many_listeners": (503, "As many follow events as may"),
+    "too_many_listeners": (503, "As many listen as may"),
     "too_many_webhooks": (409, "There are as many webhooks as there may be"),
     "unauthorized": (401, "An API key is required"),
     "version_stale": (412, "The campaign has changed meanwhile"),
+    "waiting_room_full": (503, "The waiting room is full"),
     "wrong_redemption_status": (409, "The redemption's status does not allow that"),
 }
 """Every `reason` with its status and title; the type is `/problems/` and the reason with dashes."""
@@ -192,7 +197,7 @@ def issue_refusal(outcome: Refusal | NotServed) -> Answer:
             wait = () if starts_in_ms is None else retry_after(starts_in_ms / 1000)
             return problem("campaign_not_running", f"The campaign is {status}.", wait, campaign_status=status)
         case IssuancePaused():
-            wait = retry_after(outcome.retry_after_s, PAUSE_SPREAD_S if outcome.by == "operator" else 0)
+            wait = retry_after(outcome.retry_after_s, 0 if outcome.by == "breaker" else PAUSE_SPREAD_S)
             return _told_later(_stock("issuance_paused", PUBLIC_MESSAGE, paused_by=outcome.by), wait)
         case UnknownCampaign():
             return not_found()

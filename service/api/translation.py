@@ -40,6 +40,8 @@ def new_campaign(request: CampaignRequest, now_ms: int, wanted_shards: int) -> d
         shards=1,
         user_buckets=1,
         created_at_ms=now_ms,
+        status_since_ms=now_ms,
+        messages=request.messages,
     )
     _check_exact(campaign)
     shards = domain.shards_for(wanted_shards, campaign)
@@ -93,6 +95,7 @@ def campaign_body(ledger: CampaignLedger) -> Campaign:
             "user_rate": _rate_body(campaign.user_rate),
             "merchant_rate": _rate_body(campaign.merchant_rate),
             "code_prefix": campaign.code_prefix,
+            "messages": campaign.messages,
             "counters": Counters(
                 issued=counters.issued,
                 outstanding=counters.outstanding,

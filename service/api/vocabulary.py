@@ -76,6 +76,15 @@ CampaignId = Annotated[
 OpaqueId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~:@+-]{0,63}$")]
 """An id that the caller chose: letters, digits and . _ ~ : @ + -, at most 64."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+LanguageTag = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$"), Field(examples=["zh-Hans"])
+]
+"""A BCP 47 tag of a language, perhaps with script and region."""
+Message = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Messages = Annotated[
+    dict[LanguageTag, Message],
+    Field(max_length=20, description="What the public reads while the campaign is paused, by language."),
+]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(examples=["CNY"])]
 Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
 DurationText = Annotated[str, StringConstraints(max_length=40), AfterValidator(_duration), Field(examples=["P7D"])]

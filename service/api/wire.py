@@ -10,6 +10,7 @@ from service.api.vocabulary import (
     CampaignId,
     DurationText,
     IssueWindow,
+    Messages,
     Moment,
     Money,
     OpaqueId,
@@ -58,6 +59,7 @@ class CampaignRequest(Wire):
     code_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2,8}$")] | None = Field(
         None, description="Begins every code; by default taken from the id."
     )
+    messages: Messages = Field({})
 
     @model_validator(mode="after")
     def _money_is_in_one_currency(self) -> Self:
@@ -81,12 +83,13 @@ class CampaignChange(Wire):
     issue_rate: Rate | None = None
     user_rate: Rate | None = None
     merchant_rate: Rate | None = None
+    messages: Messages | None = None
 
     @model_validator(mode="after")
     def _names_a_change(self) -> Self:
         if not self.model_fields_set:
             raise ValueError("names nothing to change")
-        for name in ("max_coupons", "max_coupons_per_user", "issue_rate"):
+        for name in ("max_coupons", "max_coupons_per_user", "issue_rate", "messages"):
             if name in self.model_fields_set and getattr(self, name) is None:
                 raise ValueError(f"{name} cannot be null")
         return self
@@ -122,6 +125,7 @@ class Campaign(Wire):
     user_rate: Rate | None
     merchant_rate: Rate | None
     code_prefix: str
+    messages: Messages
     counters: Counters
 
 
@@ -166,6 +170,32 @@ class CouponList(Wire):
     """A user's coupons of one campaign, the oldest first."""
 
     coupons: list[Coupon]
+
+
+class TicketRequest(Wire):
+    """Who wants a place in line."""
+
+    user_id: OpaqueId
+
+
+TicketStatus = Literal["waiting", "admitted", "expired", "used"]
+
+
+class Ticket(Wire):
+    """A place in a campaign's line; send `ticket` with the request to issue, as `Tidegate-Ticket`, once it is admitted.
+
+    `expected_at` is when, as far as anybody knows, and `admitted_until` for how long. There is no ticket where nobody
+    waits, and everybody may go straight in.
+    """
+
+    ticket: str | None
+    campaign_id: str
+    user_id: str
+    status: TicketStatus
+    position: int
+    expected_at: Moment
+    admitted_until: Moment | None
+    retry_after_s: int
 
 
 class RedeemBody(Wire):

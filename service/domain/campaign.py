@@ -1,6 +1,7 @@
 """A campaign: the promise that every coupon is held against, and how it is divided over shards."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -52,7 +53,10 @@ class IssueWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """One campaign at one version. `shards` and `user_buckets` are fixed at creation, so that no user ever moves."""
+    """One campaign at one version. `shards` and `user_buckets` are fixed at creation, so that no user ever moves.
+
+    `status_since_ms` is 0 where nobody noted it. `messages` are what the public reads in a pause, by language tag.
+    """
 
     id: str
     name: str
@@ -72,6 +76,8 @@ class Campaign:
     user_buckets: int
     created_at_ms: int
     status_reason: str = ""
+    status_since_ms: int = 0
+    messages: Mapping[str, str] = field(default_factory=dict)
 
 
 class IllegalTransition(Exception):
@@ -102,7 +108,7 @@ def change_status(campaign: Campaign, verb: StatusVerb, reason: str, now_ms: int
         return campaign
     if campaign.status not in _ALLOWED[verb]:
         raise IllegalTransition(f"a campaign that is {campaign.status} does not {verb}")
-    return replace(campaign, status=status, status_reason=reason, version=campaign.version + 1)
+    return replace(campaign, status=status, status_reason=reason, status_since_ms=now_ms, version=campaign.version + 1)
 
 
 def scheduled_status(campaign: Campaign, now_ms: int) -> CampaignStatus:

@@ -65,7 +65,7 @@ class CampaignNotRunning:
 
 @dataclass(frozen=True, slots=True)
 class IssuancePaused:
-    """The operator (`operator`) or the breaker (`breaker`) has paused issuance."""
+    """The operator (`operator`) or the breaker (`breaker`) has paused issuance, or a line waits (`waiting_room`)."""
 
     by: str
     retry_after_s: int

@@ -8,6 +8,7 @@ PREVIOUS: Final = "tg:{catalogue}:previous"
 PREFIXES: Final = "tg:{catalogue}:prefixes"
 WEBHOOKS: Final = "tg:{webhooks}:registered"
 WEBHOOKS_HEALTH: Final = "tg:{webhooks}:health"
+ROOMS: Final = "tg:{rooms}:live"
 
 
 def state_key(campaign_id: str, shard: int) -> str:

@@ -49,7 +49,7 @@ def test_a_verb_leads_on_one_version_later_or_changes_nothing(
 ) -> None:
     campaign = a_campaign(status=before)
     changed = change_status(campaign, verb, "as asked", now_ms=1_500)
-    expected = replace(campaign, status=after, status_reason="as asked", version=2)
+    expected = replace(campaign, status=after, status_reason="as asked", status_since_ms=1_500, version=2)
     assert changed == (campaign if before is after else expected)
 
 
