@@ -25,6 +25,7 @@ from service.store.client import connect
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest
 from service.store.extensions import ExtensionStore
 from service.store.jobs import JobQueue
+from service.store.merchants import MerchantStore
 from service.store.pipeline import pipelined
 from service.store.scripts import STORE_CLOCK, Scripts
 
@@ -51,6 +52,7 @@ class Parts:
         self.catalogue = Catalogue(client, scripts, settings.read_code_key())
         self.coupons = CouponStore(scripts)
         self.extensions = ExtensionStore(scripts)
+        self.merchants = MerchantStore(scripts)
         self.jobs = JobQueue(settings.effective_queue_url)
         signals = Signals()
         replica_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -86,11 +88,18 @@ class Parts:
             spelling = self._spellings[known.campaign.id] = CampaignSpelling(known)
         return spelling
 
+    @property
+    def guards_issue(self) -> bool:
+        """Whether this process issues. One that does not has no breaker at work, and no vote on when to pause."""
+        return self.settings.serve_only != "redeem"
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep the breaker and the metrics at work, and close all connections at the end."""
-        await self.breaker.tick()
-        tasks = [asyncio.create_task(self.breaker.run()), asyncio.create_task(self._keep_flushing())]
+        tasks = [asyncio.create_task(self._keep_flushing())]
+        if self.guards_issue:
+            await self.breaker.tick()
+            tasks.append(asyncio.create_task(self.breaker.run()))
         for task in tasks:
             task.add_done_callback(_stop_if_broken)
         try:

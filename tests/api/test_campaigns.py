@@ -22,7 +22,7 @@ async def test_a_new_campaign_is_a_draft_that_says_where_it_is_and_which_version
     )
     counters = UNTOUCHED | {"remaining": 10_000, "budget_remaining": 10**9}
     given = CAMPAIGN | {"validity": CAMPAIGN["validity"] | {"starts_at": None, "wait": None, "duration": None}}
-    unset = {"issue_window": None, "user_rate": None, "merchant_rate": None}
+    unset = {"issue_window": None, "user_rate": None, "merchant_rate": None, "issue_coupling": None}
     assert created.json() == given | unset | {"status": "draft", "version": 1, "counters": counters}
     assert await api.campaign() == created.json()
 
@@ -34,6 +34,7 @@ async def test_all_that_was_said_about_a_campaign_is_shown(api: Caller) -> None:
         "issue_rate": {"per_second": 0.5, "burst": 3},
         "user_rate": {"per_second": 1.25, "burst": 1},
         "merchant_rate": {"per_second": 0.001, "burst": 2},
+        "issue_coupling": {"redemptions_per_second": 12.5},
         "benefit": {"kind": "amount", "amount": 2500, "currency": "EUR", "min_order_amount": 10_000},
     }
     shown = (await api.create(**said, budget=None)).json()

@@ -27,6 +27,9 @@ CONTRACT = {
     ("/v1/redemptions/{redemption_id}/rollback", "post", "200", "Redemption"),
     ("/v1/campaigns/{campaign_id}/extensions", "post", "202", "Extension"),
     ("/v1/extensions/{extension_id}", "get", "200", "Extension"),
+    ("/v1/merchants/{merchant_id}/busy", "put", "200", "Merchant"),
+    ("/v1/merchants/{merchant_id}/busy", "get", "200", "Merchant"),
+    ("/v1/merchants/{merchant_id}/busy", "delete", "200", "Merchant"),
     ("/v1/status", "get", "200", "IssuanceStatus"),
     ("/v1/breaker", "put", "200", "Breaker"),
 }
