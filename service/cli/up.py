@@ -103,6 +103,7 @@ def _parts_on(store_is_ready: Callable[[], bool], settings: Settings, environmen
             variable("serve_only"): "redeem",
             variable("port"): str(settings.redeem_port),
             variable("api_workers"): str(settings.redeem_workers),
+            variable("redeem_workers"): "0",
         }
         is_ready = _answers(settings.host, settings.redeem_port)
         parts.append(("redemption", "service.api", is_ready, {**environment, **redeeming}))
