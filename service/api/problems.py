@@ -90,6 +90,11 @@ PROBLEMS: Final = {
     "wrong_redemption_status": (409, "The redemption's status does not allow that"),
 }
 """Every `reason` with its status and title; the type is `/problems/` and the reason with dashes."""
+EMPTY_BUCKETS: Final = {
+    "merchant": ("merchant_busy", "The merchant has more orders than he can serve. The coupon stays as it is."),
+    "redemption": ("rate_limited", "Merchants can redeem no more coupons than are out before these expire."),
+}
+"""The `reason` and the words for buckets whose emptiness means more than too many requests."""
 
 
 @dataclass(slots=True)
@@ -271,14 +276,6 @@ def _rate_limited(outcome: RateLimited) -> Answer:
         (b"ratelimit-policy", f'"{outcome.bucket}";q={rate.burst};w={window_s}'.encode()),
         (b"ratelimit", f'"{outcome.bucket}";r=0;t={reset_s}'.encode()),
     )
-    match outcome.bucket:
-        case "merchant":
-            reason, detail = (
-                "merchant_busy",
-                "The merchant has more orders than he can serve. The coupon stays as it is.",
-            )
-        case "redemption":
-            reason, detail = "rate_limited", "Merchants can redeem no more coupons than are out before these expire."
-        case _:
-            reason, detail = "rate_limited", f"The {outcome.bucket}'s token bucket is empty."
+    empty = ("rate_limited", f"The {outcome.bucket}'s token bucket is empty.")
+    reason, detail = EMPTY_BUCKETS.get(outcome.bucket, empty)
     return problem(reason, detail, headers, bucket=outcome.bucket, retry_after_ms=outcome.retry_after_ms)

@@ -44,6 +44,26 @@ async def test_all_that_was_said_about_a_campaign_is_shown(api: Caller) -> None:
     assert (shown["budget"], shown["counters"]["budget_remaining"]) == (None, None)
 
 
+async def test_a_campaign_coupled_to_its_merchants_is_refused_by_their_bucket_until_it_is_not(api: Caller) -> None:
+    second = {"timezone": "Asia/Shanghai", "duration": "PT10S"}
+    await api.open(validity=second, issue_coupling={"redemptions_per_second": 0.2})
+    code = await api.code("ann")
+    assert (await api.issue("bob")).status_code == 201
+    refused = await api.issue("eve")
+    assert refusal(refused) == (429, "rate_limited")
+    assert (refused.json()["bucket"], refused.headers["retry-after"]) == ("redemption", "5")
+    assert refused.headers["ratelimit-policy"] == '"redemption";q=2;w=10'
+    assert (await api.redeem(code)).status_code == 201
+    assert (await api.issue("eve")).status_code == 201
+    assert reason(await api.issue("kim")) == "rate_limited"
+    changed = await api.change(issue_coupling=None)
+    assert (changed.status_code, changed.json()["issue_coupling"]) == (200, None)
+    assert (await api.issue("kim")).status_code == 201
+    coupled = await api.change(3, issue_coupling={"redemptions_per_second": 0.001})
+    assert coupled.json()["issue_coupling"] == {"redemptions_per_second": 0.001}
+    assert reason(await api.issue("lee")) == "rate_limited"
+
+
 async def test_without_a_code_prefix_the_id_lends_one(api: Caller) -> None:
     for campaign, prefix in (("spring-festival", "SPRINGFE"), ("a", "AX")):
         assert (await api.create(id=campaign, code_prefix=None)).json()["code_prefix"] == prefix
