@@ -88,7 +88,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
 
 
 def rehearse(options: Options, console: Console) -> bool:
-    """Play the acts, show and write what was found; tell whether all was kept. Raises CommandError and others."""
+    """Play the acts, show and write what was found; tell whether all was kept. Raises CommandError or OSError."""
     facts = machine()
     findings: list[Finding] = []
     with (
@@ -111,7 +111,7 @@ def _seen_through(name: str, act: Act, site: Site) -> Iterator[Finding]:
     try:
         site.reopen()
         yield from act(site)
-    except CommandError as error:
+    except (CommandError, httpx.HTTPError, StoreError) as error:
         yield Finding(f"The act {name}, seen through", Bound(100, "%", True), None, str(error))
 
 

@@ -55,6 +55,7 @@ def rehearse(site: Site, seconds: int) -> Iterator[Finding]:
         "Issued at 10 times the load, of the peak", Bound(90, "%", True), 100 * (ratio(crowd, peak) or 0), how
     )
     for api, name, most in ((own, "in its own process", 2), (shared, "sharing one", 5)):
+        site.reopen()
         task, wishes = tills.task(api), _wishes(site, seconds)
         with coming(task, site.cores.load) as stream:
             people.visit(shared.port, wishes, PEAK_CONNECTIONS * STORM_TIMES, seconds, site.cores.load)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Final
@@ -29,9 +30,12 @@ LAST_ANSWERS_S: Final = 2.0
 class _Connection(asyncio.Protocol):
     """One kept connection, on which one request at a time is under way."""
 
-    def __init__(self, port: int, told: Callable[["_Connection", int], None]) -> None:
+    def __init__(
+        self, port: int, told: Callable[["_Connection", int], None], lost: Callable[["_Connection"], None]
+    ) -> None:
         self.port = port
         self._told = told
+        self._lost = lost
         self._parser = httptools.HttpResponseParser(self)
         self.visitor = -1
         self.asked_s = 0.0
@@ -40,6 +44,10 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's is like it
         """Keep the transport."""
         self.transport = transport
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Tell that nothing more will be heard here."""
+        self._lost(self)
 
     def ask(self, visitor: int, request: bytes) -> None:
         """Send a visitor's request."""
@@ -78,7 +86,7 @@ class Visitors:
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         for number in range(task.connections):
             port = task.ports[number % len(task.ports)]
-            await loop.create_connection(lambda port=port: self._join(port), "127.0.0.1", port)  # type: ignore[misc]  # a default
+            await loop.create_connection(partial(self._join, port), "127.0.0.1", port)
         began_s, came = time.monotonic(), 0
         due: deque[int] = deque()
         while not self._stopped and (came < task.visitors or due or self._again or self._busy):
@@ -105,7 +113,7 @@ class Visitors:
         self._stopped = True
 
     def _join(self, port: int) -> _Connection:
-        connection = _Connection(port, self._told)
+        connection = _Connection(port, self._told, self._lose)
         self._free.append(connection)
         return connection
 
@@ -115,6 +123,13 @@ class Visitors:
             heappush(self._again, (time.monotonic() + connection.retry_after_s, connection.visitor))
         self._busy.discard(connection)
         self._free.append(connection)
+
+    def _lose(self, connection: _Connection) -> None:
+        if connection in self._busy:
+            self._note(connection, NO_ANSWER)
+            self._busy.discard(connection)
+        elif connection in self._free:
+            self._free.remove(connection)
 
     def _note(self, connection: _Connection, status: int) -> None:
         answer = Answer(
