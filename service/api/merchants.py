@@ -29,7 +29,10 @@ CampaignId = Annotated[
 
 @router.put("/{merchant_id}/busy")
 async def say_busy(merchant_id: MerchantId, body: BusyRequest, parts: PartsOf) -> Merchant:
-    """Refuse the merchant's redemptions for a while, with `merchant_busy`. Saying it again replaces what was said."""
+    """Refuse the merchant's redemptions for a while, with `merchant_busy`. Saying it again replaces what was said.
+
+    Where one of several campaigns refuses, those before it have been told: look, or take it back.
+    """
     until_ms = _until_ms(body, await parts.catalogue.now_ms())
     campaigns = await _campaigns(parts, body.campaign_id)
     for campaign in campaigns:

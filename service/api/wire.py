@@ -199,8 +199,6 @@ class Redemption(Wire):
 class BusyRequest(Wire):
     """How long a merchant takes no coupons: of one campaign, or of all that there are. Give `until` or `for`."""
 
-    model_config = ConfigDict(serialize_by_alias=True)
-
     until: Moment | None = None
     for_: DurationText | None = Field(None, alias="for", examples=["PT10M"])
     reason: Text
