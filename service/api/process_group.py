@@ -4,7 +4,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.exchange import request_id_of, send_answer
+from service.api.exchange import header, request_id_of, send_answer
 from service.api.problems import Answer, problem
 from service.settings import Group
 
@@ -40,6 +40,7 @@ class ProcessGroup:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "http" and group_of(scope["path"]) not in (self._only, None):
-            await send_answer(send, not_served_here(self._only), request_id_of(scope))
+            request_id = request_id_of(header(scope["headers"], b"x-request-id"))
+            await send_answer(send, not_served_here(self._only), request_id)
             return
         await self._app(scope, receive, send)
