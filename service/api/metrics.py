@@ -22,6 +22,7 @@ from service.domain.outcomes import (
     IssuancePaused,
     Issued,
     IssueOutcome,
+    MerchantBusy,
     NotServed,
     NotYetValid,
     OrderTooSmall,
@@ -61,6 +62,8 @@ def outcome_label(outcome: IssueOutcome | RedeemOutcome) -> str:
             return "redeemed" if outcome.redemption.hold_expires_at_ms is None else "reserved"
         case Replayed() | RedemptionReplayed():
             return "replayed"
+        case RateLimited(bucket="merchant") | MerchantBusy():
+            return "merchant_busy"
         case RateLimited():
             return "rate_limited"
         case PerUserLimit():

@@ -31,6 +31,7 @@ from service.store.coupons import CouponStore, IssueRequest, RedeemRequest
 from service.store.events import WAIT_MS, EventStore
 from service.store.extensions import ExtensionStore
 from service.store.jobs import JobQueue
+from service.store.merchants import MerchantStore
 from service.store.pipeline import pipelined
 from service.store.scripts import STORE_CLOCK, Scripts
 from service.store.vitals import VitalSigns
@@ -66,6 +67,7 @@ class Parts:
         self.awaited_events = EventStore(waiting_client)
         self.listeners = Listeners()
         self.webhooks = WebhookStore(client, scripts)
+        self.merchants = MerchantStore(scripts)
         self.jobs = JobQueue(settings.effective_queue_url)
         signals = Signals(lambda: self.issuing.lines(), lambda: self.redeeming.lines())
         replica_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -98,7 +100,7 @@ class Parts:
         )
         self.tickets = TicketBook(code_key)
         self.waiting_rooms = WaitingRooms(
-            WaitingRoomStore(client, scripts, settings.breaker),
+            WaitingRoomStore(client, pipelined(client, timeout_ms, clock), settings.breaker),
             self.catalogue,
             self.breaker,
             settings.breaker,
@@ -115,11 +117,18 @@ class Parts:
             spelling = self._spellings[known.campaign.id] = CampaignSpelling(known)
         return spelling
 
+    @property
+    def guards_issue(self) -> bool:
+        """Whether this process issues. One that does not has no breaker at work, and no vote on when to pause."""
+        return self.settings.serve_only != "redeem"
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep the breaker, the rooms, the notices and the metrics at work, and close all connections at the end."""
-        await self.breaker.tick()
-        works = (self.breaker.run(), self.waiting_rooms.run(), self.noticeboard.run(), self._keep_flushing())
+        """Keep all parts at work that work by themselves, and close all connections at the end."""
+        works = [self._keep_flushing()]
+        if self.guards_issue:
+            await self.breaker.tick()
+            works += [self.breaker.run(), self.waiting_rooms.run(), self.noticeboard.run()]
         tasks = [asyncio.create_task(work) for work in works]
         for task in tasks:
             task.add_done_callback(_stop_if_broken)

@@ -18,6 +18,7 @@ from service.domain.outcomes import (
     Deactivated,
     Expired,
     IssuancePaused,
+    MerchantBusy,
     NotServed,
     NotYetValid,
     OrderTooSmall,
@@ -68,9 +69,11 @@ PROBLEMS: Final = {
     "invalid_request": (422, "The request is not well formed"),
     "issuance_paused": (503, "Issuance is paused"),
     "max_coupons_below_issued": (409, "More coupons are issued already"),
+    "merchant_busy": (429, "The merchant is too busy"),
     "method_not_allowed": (405, "That method is not allowed here"),
     "not_found": (404, "There is no such thing"),
     "not_ready": (503, "Not ready to serve"),
+    "not_served_here": (421, "Another process serves that"),
     "not_yet_valid": (409, "The coupon is not valid yet"),
     "order_too_small": (409, "The order is too small for the coupon"),
     "overloaded": (503, "Too many requests are waiting"),
@@ -85,6 +88,7 @@ PROBLEMS: Final = {
     "ticket_not_yours": (403, "The ticket was taken for somebody else"),
     "too_many_attempts": (409, "The coupon was given back too often"),
     "too_many_breakers": (409, "As many campaigns as may have a breaker of their own have one"),
+    "too_many_busy_merchants": (409, "As many merchants are busy as may be"),
     "too_many_campaigns": (409, "There are as many campaigns as there may be"),
     "too_many_extensions": (409, "The campaign was extended as often as it may be"),
     "too_many_listeners": (503, "As many listen as may"),
@@ -95,6 +99,11 @@ PROBLEMS: Final = {
     "wrong_redemption_status": (409, "The redemption's status does not allow that"),
 }
 """Every `reason` with its status and title; the type is `/problems/` and the reason with dashes."""
+EMPTY_BUCKETS: Final = {
+    "merchant": ("merchant_busy", "The merchant has more orders than he can serve. The coupon stays as it is."),
+    "redemption": ("rate_limited", "Merchants can redeem no more coupons than are out before these expire."),
+}
+"""The `reason` and the words for buckets whose emptiness means more than too many requests."""
 
 
 @dataclass(slots=True)
@@ -232,6 +241,10 @@ def redeem_refusal(outcome: CouponRefusal | NotServed) -> Answer:
             return not_found()
         case RateLimited():
             return _rate_limited(outcome)
+        case MerchantBusy(retry_after_ms):
+            detail = "The merchant has asked for a pause. The coupon stays as it is."
+            wait = retry_after(retry_after_ms / 1000, RETRY_SPREAD_S)
+            return problem("merchant_busy", detail, wait, retry_after_ms=retry_after_ms)
         case Overloaded() | StoreUnavailable():
             return not_served(outcome)
         case _:
@@ -272,5 +285,6 @@ def _rate_limited(outcome: RateLimited) -> Answer:
         (b"ratelimit-policy", f'"{outcome.bucket}";q={rate.burst};w={window_s}'.encode()),
         (b"ratelimit", f'"{outcome.bucket}";r=0;t={reset_s}'.encode()),
     )
-    detail = f"The {outcome.bucket}'s token bucket is empty."
-    return problem("rate_limited", detail, headers, bucket=outcome.bucket, retry_after_ms=outcome.retry_after_ms)
+    empty = ("rate_limited", f"The {outcome.bucket}'s token bucket is empty.")
+    reason, detail = EMPTY_BUCKETS.get(outcome.bucket, empty)
+    return problem(reason, detail, headers, bucket=outcome.bucket, retry_after_ms=outcome.retry_after_ms)

@@ -16,7 +16,6 @@ from pydantic import (
     Strict,
     StringConstraints,
     WithJsonSchema,
-    field_validator,
     model_validator,
 )
 
@@ -150,18 +149,28 @@ class Validity(Wire):
         return self
 
 
+def _thousandths(value: float) -> float:
+    if round(value * 1000) < 1 or abs(value * 1000 - round(value * 1000)) > 1e-6:
+        raise ValueError("must be a multiple of 0.001")
+    return value
+
+
+PerSecond = Annotated[
+    float, Field(gt=0, le=MAX_PER_SECOND, description="Down to a thousandth."), AfterValidator(_thousandths)
+]
+
+
 class Rate(Wire):
     """A token bucket: `per_second` tokens flow in, `burst` fit."""
 
-    per_second: Annotated[float, Field(gt=0, le=MAX_PER_SECOND, description="Down to a thousandth.")]
+    per_second: PerSecond
     burst: Annotated[int, Field(ge=1, le=MAX_BURST)]
 
-    @field_validator("per_second")
-    @classmethod
-    def _is_a_number_of_thousandths(cls, value: float) -> float:
-        if round(value * 1000) < 1 or abs(value * 1000 - round(value * 1000)) > 1e-6:
-            raise ValueError("must be a multiple of 0.001")
-        return value
+
+class IssueCoupling(Wire):
+    """Issue no more coupons than all merchants, at `redemptions_per_second`, can redeem before these expire."""
+
+    redemptions_per_second: PerSecond
 
 
 def milliseconds(moment: datetime) -> int:

@@ -9,6 +9,7 @@ from service.api.vocabulary import (
     Benefit,
     CampaignId,
     DurationText,
+    IssueCoupling,
     IssueWindow,
     Messages,
     Moment,
@@ -56,6 +57,7 @@ class CampaignRequest(Wire):
     issue_rate: Rate
     user_rate: Rate | None = None
     merchant_rate: Rate | None = None
+    issue_coupling: IssueCoupling | None = None
     code_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2,8}$")] | None = Field(
         None, description="Begins every code; by default taken from the id."
     )
@@ -84,6 +86,7 @@ class CampaignChange(Wire):
     user_rate: Rate | None = None
     merchant_rate: Rate | None = None
     messages: Messages | None = None
+    issue_coupling: IssueCoupling | None = None
 
     @model_validator(mode="after")
     def _names_a_change(self) -> Self:
@@ -124,6 +127,7 @@ class Campaign(Wire):
     issue_rate: Rate
     user_rate: Rate | None
     merchant_rate: Rate | None
+    issue_coupling: IssueCoupling | None
     code_prefix: str
     messages: Messages
     counters: Counters
@@ -230,6 +234,36 @@ class Redemption(Wire):
     discount_amount: int
     at: Moment
     expires_at: Moment | None
+
+
+class BusyRequest(Wire):
+    """How long a merchant takes no coupons: of one campaign, or of all that there are. Give `until` or `for`."""
+
+    until: Moment | None = None
+    for_: DurationText | None = Field(None, alias="for", examples=["PT10M"])
+    reason: Text
+    campaign_id: CampaignId | None = None
+
+    @model_validator(mode="after")
+    def _is_one_time(self) -> Self:
+        if (self.until is None) == (self.for_ is None):
+            raise ValueError("give either until or for")
+        return self
+
+
+class BusyWord(Wire):
+    """What holds for one campaign: the merchant takes none of its coupons before `until`."""
+
+    campaign_id: str
+    until: Moment
+    reason: str
+
+
+class Merchant(Wire):
+    """A merchant as he says of himself; `busy` is empty where he takes coupons."""
+
+    id: str
+    busy: list[BusyWord]
 
 
 class ExtensionRequest(Wire):

@@ -78,6 +78,8 @@ class Campaign:
     status_reason: str = ""
     status_since_ms: int = 0
     messages: Mapping[str, str] = field(default_factory=dict)
+    redemptions_per_second_milli: int | None = None
+    """How many coupons, in thousandths, all merchants can redeem a second: no more are out than they can in time."""
 
 
 class IllegalTransition(Exception):
@@ -124,6 +126,8 @@ def shards_for(wanted: int, campaign: Campaign) -> int:
     """How many shards the campaign can have so that each holds at least one coupon and one token of every rate."""
     divided = [rate for rate in (campaign.issue_rate, campaign.merchant_rate) if rate is not None]
     bounds = [campaign.max_coupons, *(min(rate.burst, rate.per_second_milli) for rate in divided)]
+    if campaign.redemptions_per_second_milli is not None:
+        bounds.append(campaign.redemptions_per_second_milli)
     return max(1, min(wanted, MAX_SHARDS, *bounds))
 
 
@@ -140,17 +144,20 @@ class ShardLimits:
     budget: int | None
     issue_rate: Rate
     merchant_rate: Rate | None
+    redemptions_per_second_milli: int | None
 
 
 def shard_limits(campaign: Campaign, shard: int) -> ShardLimits:
     """The part of the campaign's promise that falls to one shard; the parts sum to the whole exactly."""
     issue_rate = rate_share(campaign.issue_rate, campaign.shards, shard)
+    redemptions = campaign.redemptions_per_second_milli
     assert issue_rate is not None
     return ShardLimits(
         max_coupons=share(campaign.max_coupons, campaign.shards, shard),
         budget=_budget_share(campaign, shard),
         issue_rate=issue_rate,
         merchant_rate=rate_share(campaign.merchant_rate, campaign.shards, shard),
+        redemptions_per_second_milli=None if redemptions is None else share(redemptions, campaign.shards, shard),
     )
 
 

@@ -99,7 +99,12 @@ class Tide:
         return Breaker(Signals(), shared, POLICY, name, clock=self._now_s, draw=lambda: 0.5)
 
     def _rooms(self, breaker: Breaker) -> WaitingRooms:
-        store = WaitingRoomStore(self.room.client, pipelined(self.room.client, PATIENCE_MS, TURNABLE_CLOCK), POLICY, most_waiting=MOST_WAITING)
+        store = WaitingRoomStore(
+            self.room.client,
+            pipelined(self.room.client, PATIENCE_MS, TURNABLE_CLOCK),
+            POLICY,
+            most_waiting=MOST_WAITING,
+        )
         return WaitingRooms(
             store,
             self.room.catalogue,
