@@ -10,12 +10,24 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from service import __version__
-from service.api import campaigns, coupons, events, extensions, operations, outages, webhooks
+from service.api import (
+    campaigns,
+    coupons,
+    events,
+    extensions,
+    merchants,
+    operations,
+    outages,
+    status,
+    tickets,
+    webhooks,
+)
 from service.api.door import AnswerResponse, Door, Doorkeeper
 from service.api.exchange import Exchange, body_too_large
 from service.api.fast_lane import LANE, FastLane
 from service.api.parts import Parts
 from service.api.problems import Refused, internal_error, invalid, not_found, not_served, problem
+from service.api.process_group import ProcessGroup
 from service.api.wire import Problem
 from service.domain.outcomes import StoreUnavailable
 from service.settings import Settings
@@ -46,6 +58,8 @@ def create_app(settings: Settings) -> ASGIApp:
     keys = [key.get_secret_value() for key in settings.api_keys]
     doorkeeper = Doorkeeper(keys) if keys else None
     served = fastapi_lane(parts, FastLane(parts, doorkeeper))
+    if settings.serve_only is not None:
+        served = ProcessGroup(served, settings.serve_only)
     return served if doorkeeper is None else Door(served, doorkeeper)
 
 
@@ -67,7 +81,7 @@ def fastapi_lane(parts: Parts, fast_lane: FastLane | None = None) -> ASGIApp:
         redoc_url=None,
     )
     app.state.parts = parts
-    for part in (campaigns, coupons, events, extensions, outages, operations, webhooks):
+    for part in (campaigns, coupons, events, extensions, merchants, operations, outages, status, tickets, webhooks):
         app.include_router(part.router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(StoreError, _store_unavailable)

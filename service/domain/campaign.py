@@ -1,6 +1,7 @@
 """A campaign: the promise that every coupon is held against, and how it is divided over shards."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -52,7 +53,10 @@ class IssueWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """One campaign at one version. `shards` and `user_buckets` are fixed at creation, so that no user ever moves."""
+    """One campaign at one version. `shards` and `user_buckets` are fixed at creation, so that no user ever moves.
+
+    `status_since_ms` is 0 where nobody noted it. `messages` are what the public reads in a pause, by language tag.
+    """
 
     id: str
     name: str
@@ -72,6 +76,10 @@ class Campaign:
     user_buckets: int
     created_at_ms: int
     status_reason: str = ""
+    status_since_ms: int = 0
+    messages: Mapping[str, str] = field(default_factory=dict)
+    redemptions_per_second_milli: int | None = None
+    """How many coupons, in thousandths, all merchants can redeem a second: no more are out than they can in time."""
     stop_the_clock: bool = False
     """Whether time in which redemption was down is added to its coupons' validity."""
 
@@ -104,7 +112,7 @@ def change_status(campaign: Campaign, verb: StatusVerb, reason: str, now_ms: int
         return campaign
     if campaign.status not in _ALLOWED[verb]:
         raise IllegalTransition(f"a campaign that is {campaign.status} does not {verb}")
-    return replace(campaign, status=status, status_reason=reason, version=campaign.version + 1)
+    return replace(campaign, status=status, status_reason=reason, status_since_ms=now_ms, version=campaign.version + 1)
 
 
 def scheduled_status(campaign: Campaign, now_ms: int) -> CampaignStatus:
@@ -120,6 +128,8 @@ def shards_for(wanted: int, campaign: Campaign) -> int:
     """How many shards the campaign can have so that each holds at least one coupon and one token of every rate."""
     divided = [rate for rate in (campaign.issue_rate, campaign.merchant_rate) if rate is not None]
     bounds = [campaign.max_coupons, *(min(rate.burst, rate.per_second_milli) for rate in divided)]
+    if campaign.redemptions_per_second_milli is not None:
+        bounds.append(campaign.redemptions_per_second_milli)
     return max(1, min(wanted, MAX_SHARDS, *bounds))
 
 
@@ -136,17 +146,20 @@ class ShardLimits:
     budget: int | None
     issue_rate: Rate
     merchant_rate: Rate | None
+    redemptions_per_second_milli: int | None
 
 
 def shard_limits(campaign: Campaign, shard: int) -> ShardLimits:
     """The part of the campaign's promise that falls to one shard; the parts sum to the whole exactly."""
     issue_rate = rate_share(campaign.issue_rate, campaign.shards, shard)
+    redemptions = campaign.redemptions_per_second_milli
     assert issue_rate is not None
     return ShardLimits(
         max_coupons=share(campaign.max_coupons, campaign.shards, shard),
         budget=_budget_share(campaign, shard),
         issue_rate=issue_rate,
         merchant_rate=rate_share(campaign.merchant_rate, campaign.shards, shard),
+        redemptions_per_second_milli=None if redemptions is None else share(redemptions, campaign.shards, shard),
     )
 
 

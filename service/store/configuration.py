@@ -24,6 +24,7 @@ def pack_configuration(campaign: Campaign, shard: int) -> bytes:
         "issue_rate": _rate(limits.issue_rate),
         "user_rate": _rate(campaign.user_rate),
         "merchant_rate": _rate(limits.merchant_rate),
+        "redemptions_per_second_milli": limits.redemptions_per_second_milli,
         "validity": pack_validity(campaign.validity, shard),
     }
     packed: bytes = msgpack.packb(

@@ -20,6 +20,7 @@ from service.domain.outcomes import (
     IssuancePaused,
     Issued,
     IssueOutcome,
+    MerchantBusy,
     NotYetValid,
     OrderTooSmall,
     PerUserLimit,
@@ -220,6 +221,8 @@ def _redeem_outcome(
             return TooManyAttempts()
         case [b"unknown_code"]:
             return UnknownCode()
+        case [b"merchant_busy", retry_after_ms]:
+            return MerchantBusy(retry_after_ms)
         case _:
             return _rate_limited(result)
 

@@ -9,6 +9,7 @@ PREFIXES: Final = "tg:{catalogue}:prefixes"
 OUTAGES: Final = "tg:{catalogue}:outages"
 WEBHOOKS: Final = "tg:{webhooks}:registered"
 WEBHOOKS_HEALTH: Final = "tg:{webhooks}:health"
+ROOMS: Final = "tg:{rooms}:live"
 
 
 def state_key(campaign_id: str, shard: int) -> str:

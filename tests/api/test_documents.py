@@ -18,6 +18,8 @@ CONTRACT = {
     ("/v1/campaigns/{campaign_id}/resume", "post", "200", "Campaign"),
     ("/v1/campaigns/{campaign_id}/stop", "post", "200", "Campaign"),
     ("/v1/campaigns/{campaign_id}/coupons", "post", "201", "Coupon"),
+    ("/v1/campaigns/{campaign_id}/tickets", "post", "201", "Ticket"),
+    ("/v1/tickets/{ticket}", "get", "200", "Ticket"),
     ("/v1/campaigns/{campaign_id}/users/{user_id}/coupons", "get", "200", "CouponList"),
     ("/v1/coupons/{code}", "get", "200", "Coupon"),
     ("/v1/coupons/{code}/redemptions", "post", "201", "Redemption"),
@@ -30,6 +32,9 @@ CONTRACT = {
     ("/v1/extensions/{extension_id}/undo", "post", "202", "Extension"),
     ("/v1/outages", "post", "201", "Outage"),
     ("/v1/outages", "get", "200", "OutageList"),
+    ("/v1/merchants/{merchant_id}/busy", "put", "200", "Merchant"),
+    ("/v1/merchants/{merchant_id}/busy", "get", "200", "Merchant"),
+    ("/v1/merchants/{merchant_id}/busy", "delete", "200", "Merchant"),
     ("/v1/status", "get", "200", "IssuanceStatus"),
     ("/v1/breaker", "put", "200", "Breaker"),
     ("/v1/webhooks", "post", "201", "NewWebhook"),
@@ -38,7 +43,7 @@ CONTRACT = {
     ("/v1/campaigns/{campaign_id}/breaker", "put", "200", "Breaker"),
 }
 WITHOUT_JSON = {("/v1/campaigns/{campaign_id}/events", "get"), ("/v1/webhooks/{webhook_id}", "delete")}
-OTHER_PATHS = {"/metrics", "/livez", "/readyz"}
+OTHER_PATHS = {"/metrics", "/livez", "/readyz", "/v1/status/stream"}
 
 
 async def openapi(api: Caller) -> dict[str, Any]:

@@ -5,7 +5,8 @@
 -- Returns  false for an unknown shard, else {now, starts_at, expires_at, results}; a result is the sequence of the
 --          coupon issued, or {word, …}: issued (where coupons start in waves) and replayed (sequence, issued_at,
 --          starts_at, expires_at), issuance_paused, campaign_not_running (status, starts_in_ms or -1), per_user_limit,
---          sold_out, budget_exhausted, rate_limited (bucket, burst, per_second_milli, retry_after_ms)
+--          sold_out, budget_exhausted, rate_limited (bucket, burst, per_second_milli, retry_after_ms); the bucket is
+--          user, redemption or campaign
 local CLAIM_BYTES = 13
 local USER_BUCKET_BYTES = 12
 
@@ -85,6 +86,12 @@ local function replayed(sequence)
   return { 'replayed', sequence, issued_at, first_starts_at, first_expires_at }
 end
 
+-- A campaign coupled to its merchants issues no coupon that they could not redeem before it expires.
+local function redemption_refusal()
+  local level, rate = redemption_bucket(state, config.redemptions_per_second_milli, expires_at - starts_at)
+  return level < TOKEN and rate_limited('redemption', level, rate) or nil
+end
+
 local function refusal(holding)
   if not_issuing then
     return not_issuing
@@ -99,7 +106,7 @@ local function refusal(holding)
   elseif level < TOKEN then
     return rate_limited('campaign', level, config.issue_rate)
   end
-  return nil
+  return config.redemptions_per_second_milli and redemption_refusal()
 end
 
 state.issued_before = state.issued

@@ -7,7 +7,7 @@
 --          already_redeemed, deactivated,
 --          expired (at), reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at, expires_at; also where the
 --          campaign is closed at this hour), order_too_small (min_order_amount), too_many_attempts,
---          rate_limited (as issue.lua)
+--          merchant_busy (retry_after_ms), rate_limited (as issue.lua)
 local MERCHANT_BUCKET = '>I6I6'
 
 local state_key = KEYS[1]
@@ -36,6 +36,13 @@ local function bucket_of(merchant)
   return bucket
 end
 
+local busy_key = key_of(state_key, 'busy')
+local somebody_is_busy = redis.call('EXISTS', busy_key) == 1
+
+local function busy_until(merchant)
+  return somebody_is_busy and tonumber(redis.call('ZSCORE', busy_key, merchant) or 0) or 0
+end
+
 local function refusal(record, merchant, order_amount)
   if record.status == REDEEMED then
     return { 'already_redeemed' }
@@ -51,6 +58,8 @@ local function refusal(record, merchant, order_amount)
     return { 'order_too_small', config.min_order_amount }
   elseif record.attempts >= max_attempts then
     return { 'too_many_attempts' }
+  elseif busy_until(merchant) > now then
+    return { 'merchant_busy', busy_until(merchant) - now }
   elseif config.merchant_rate and bucket_of(merchant).level < TOKEN then
     return rate_limited('merchant', bucket_of(merchant).level, config.merchant_rate)
   end
