@@ -20,7 +20,7 @@ REDEMPTION = {
     "/v1/redemptions/{redemption_id}/rollback",
     "/v1/merchants/{merchant_id}/busy",
 }
-BOTH = OTHER_PATHS | {"/v1/coupons/{code}", "/docs", "/openapi.json"}
+BOTH = OTHER_PATHS - {"/v1/status/stream"} | {"/v1/coupons/{code}", "/docs", "/openapi.json"}
 
 
 def test_every_call_of_the_contract_belongs_to_one_group_or_to_both() -> None:
