@@ -13,14 +13,12 @@ from service.api.problems import (
     Refused,
     not_found,
     not_served,
-    redeem_refusal,
     wrong_redemption_status,
 )
 from service.api.vocabulary import OpaqueId, Wire
-from service.api.wire import Coupon, CouponList, IssueBody, OptionalReason, Reason, RedeemBody, Redemption
+from service.api.wire import Coupon, CouponList, IssueBody, OptionalReason, RedeemBody, Redemption
 from service.domain.codes import CouponAddress, RedemptionAddress, split_code, split_redemption_id
 from service.domain.outcomes import (
-    CouponDeactivated,
     Overloaded,
     Redeemed,
     RedemptionReplayed,
@@ -95,16 +93,6 @@ async def read_coupon(code: str, parts: PartsOf) -> AnswerResponse:
 async def redeem(code: str, request: Request, parts: PartsOf) -> AnswerResponse:
     """Redeem a coupon for a merchant's order, or reserve it with `hold`. The same order again changes nothing."""
     return AnswerResponse(await hot_calls.redeem(parts, code, await request.body()))
-
-
-@router.post("/coupons/{code}/deactivate", response_model=Coupon)
-async def deactivate(code: str, reason: Reason, parts: PartsOf) -> AnswerResponse:
-    """Deactivate a coupon and return its money to the budget."""
-    known, address = await _find_coupon(parts, code)
-    outcome = await parts.coupons.deactivate(known, address, reason.reason)
-    if isinstance(outcome, CouponDeactivated):
-        return _ok(parts.spelling(known).coupon(outcome.coupon))
-    raise Refused(redeem_refusal(outcome))
 
 
 @router.post("/redemptions/{redemption_id}/commit", response_model=Redemption)

@@ -143,5 +143,11 @@ def _campaign_families(ledgers: list[CampaignLedger]) -> Iterator[Metric]:
         "liability",
         "What usable coupons can cost at most, in minor units",
         ["campaign", "currency"],
-        [([x.campaign.id, x.campaign.benefit.currency], x.liability) for x in ledgers],
+        [([x.campaign.id, x.campaign.benefit.currency], x.amounts.liability) for x in ledgers],
+    )
+    yield _gauge(
+        "money_conservation_error",
+        "How far the money of all states is from what was issued and is committed, in minor units",
+        ["campaign", "currency"],
+        [([x.campaign.id, x.campaign.benefit.currency], x.money_conservation_error) for x in ledgers],
     )

@@ -23,9 +23,11 @@ from service.store.breaker_state import SharedBreakerState
 from service.store.catalogue import Catalogue, KnownCampaign
 from service.store.client import connect
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest
+from service.store.deactivations import DeactivationStore
 from service.store.extensions import ExtensionStore
 from service.store.jobs import JobQueue
 from service.store.pipeline import pipelined
+from service.store.quotas import QuotaStore
 from service.store.scripts import STORE_CLOCK, Scripts
 
 log = structlog.get_logger()
@@ -50,6 +52,8 @@ class Parts:
         self.metrics = Metrics()
         self.catalogue = Catalogue(client, scripts, settings.read_code_key())
         self.coupons = CouponStore(scripts)
+        self.deactivations = DeactivationStore(scripts)
+        self.quotas = QuotaStore(scripts)
         self.extensions = ExtensionStore(scripts)
         self.jobs = JobQueue(settings.effective_queue_url)
         signals = Signals()

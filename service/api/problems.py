@@ -15,14 +15,20 @@ from service.domain.outcomes import (
     BudgetExhausted,
     CampaignNotRunning,
     CouponRefusal,
+    DailyLimit,
     Deactivated,
     Expired,
     IssuancePaused,
     NotServed,
     NotYetValid,
+    OrderAmountRequired,
     OrderTooSmall,
     Overloaded,
+    PerMerchantLimit,
+    PerOrderLimit,
+    PerUserDailyLimit,
     PerUserLimit,
+    QuotaTooHigh,
     RateLimited,
     Refusal,
     ReservedElsewhere,
@@ -42,6 +48,8 @@ RETRY_SPREAD_S: Final = 3
 """Callers who are told to come back after an overload are spread over this many seconds."""
 PAUSE_SPREAD_S: Final = 30
 """Callers whom an operator's pause sends away are spread over this many; the breaker tells each his own place."""
+TOMORROW_SPREAD_S: Final = 60
+"""Callers who are told to come back on the next day are spread over this many, so that midnight is no stampede."""
 MOST_ERRORS: Final = 20
 LONGEST_FIELD: Final = 100
 
@@ -58,6 +66,7 @@ PROBLEMS: Final = {
     "campaign_exists": (409, "A campaign has that id"),
     "campaign_not_running": (409, "The campaign issues no coupons now"),
     "code_prefix_taken": (409, "Another campaign's codes begin with that prefix"),
+    "daily_limit": (409, "All coupons of the day are issued"),
     "deactivated": (409, "The coupon was deactivated"),
     "expired": (410, "The coupon has expired"),
     "idempotency_key_required": (400, "An Idempotency-Key is required"),
@@ -71,9 +80,14 @@ PROBLEMS: Final = {
     "not_found": (404, "There is no such thing"),
     "not_ready": (503, "Not ready to serve"),
     "not_yet_valid": (409, "The coupon is not valid yet"),
+    "order_amount_required": (422, "The order's amount is required"),
     "order_too_small": (409, "The order is too small for the coupon"),
     "overloaded": (503, "Too many requests are waiting"),
+    "per_merchant_limit": (409, "The merchant has as many coupons as one may"),
+    "per_order_limit": (409, "The order has as many coupons as one may"),
+    "per_user_daily_limit": (409, "The user got as many coupons as one may in a day"),
     "per_user_limit": (409, "The user has as many coupons as one may"),
+    "quota_too_high": (409, "The campaign lets no quota be raised so far"),
     "rate_limited": (429, "Too many requests at once"),
     "reserved_elsewhere": (409, "Another order holds the coupon"),
     "sold_out": (409, "All coupons are issued"),
@@ -163,9 +177,18 @@ def invalid(errors: Sequence[Any]) -> Answer:
 def _invalid_field(error: Any) -> dict[str, str]:
     if error.get("type") == "json_invalid":
         return {"field": "body", "message": f"not JSON: {error['ctx']['error']}"}
-    field = ".".join(str(part) for part in error["loc"] if part != "body")[:LONGEST_FIELD] or "body"
-    message: str = "unknown field" if error.get("type") == "extra_forbidden" else error["msg"]
-    return {"field": field, "message": message.removeprefix("Value error, ")}
+    parts = [str(part) for part in error["loc"] if part != "body"]
+    message: str = error["msg"]
+    match error.get("type"):
+        case "extra_forbidden":
+            message = "unknown field"
+        case "union_tag_invalid" | "union_tag_not_found":
+            parts.append(error["ctx"]["discriminator"].strip("'"))
+            message = f"must be one of {error['ctx'].get('expected_tags', '')}"
+    if parts[0] == "benefit":
+        # Pydantic puts the kind of benefit that it took into the path.
+        del parts[1:2]
+    return {"field": ".".join(parts)[:LONGEST_FIELD] or "body", "message": message.removeprefix("Value error, ")}
 
 
 def retry_after(seconds: float, spread_s: int = 0) -> Headers:
@@ -180,6 +203,12 @@ def issue_refusal(outcome: Refusal | NotServed) -> Answer:
             return _rate_limited(outcome)
         case PerUserLimit():
             return _stock("per_user_limit", "The user holds as many coupons of this campaign as one may.")
+        case PerUserDailyLimit():
+            detail = "The user got as many coupons of this campaign today as one may in a day."
+            return _told_later(_stock("per_user_daily_limit", detail), _tomorrow(outcome))
+        case DailyLimit():
+            detail = "Every coupon that this campaign issues today has been issued."
+            return _told_later(_stock("daily_limit", detail), _tomorrow(outcome))
         case SoldOut():
             return _stock("sold_out", "Every coupon of this campaign has been issued.")
         case BudgetExhausted():
@@ -217,6 +246,12 @@ def redeem_refusal(outcome: CouponRefusal | NotServed) -> Answer:
         case OrderTooSmall():
             least = outcome.min_order_amount
             return problem("order_too_small", f"The order must amount to {least} at least.", min_order_amount=least)
+        case OrderAmountRequired():
+            return problem("order_amount_required", "The coupon takes a percentage off: say order_amount.")
+        case PerOrderLimit():
+            return problem("per_order_limit", "The order holds as many coupons of this campaign as one may.")
+        case PerMerchantLimit():
+            return problem("per_merchant_limit", "The merchant holds as many coupons of this campaign as one may.")
         case TooManyAttempts():
             return problem("too_many_attempts", "This coupon was reserved or redeemed and given back too often.")
         case UnknownCode():
@@ -232,6 +267,16 @@ def redeem_refusal(outcome: CouponRefusal | NotServed) -> Answer:
 def wrong_redemption_status(outcome: WrongRedemptionStatus) -> Answer:
     """Why a redemption was not committed, released or rolled back."""
     return problem("wrong_redemption_status", f"The redemption is {outcome.status}.", redemption_status=outcome.status)
+
+
+def quota_too_high(outcome: QuotaTooHigh) -> Answer:
+    """Why a user's quota was not raised."""
+    most = outcome.max_quota
+    return problem("quota_too_high", f"A user of this campaign may hold {most} coupons at most.", max_quota=most)
+
+
+def _tomorrow(outcome: PerUserDailyLimit | DailyLimit) -> Headers:
+    return retry_after(outcome.next_day_in_ms / 1000, TOMORROW_SPREAD_S)
 
 
 def not_served(outcome: NotServed) -> Answer:

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Final
 from zlib import crc32
@@ -16,9 +16,10 @@ from zlib import crc32
 from pydantic import TypeAdapter
 from redis.asyncio import Redis
 
+from service.domain.benefit import RedEnvelope
 from service.domain.campaign import MAX_CAMPAIGNS, MAX_ID_LENGTH, Campaign
 from service.domain.codes import CodeBook
-from service.domain.coupon import Counters
+from service.domain.coupon import Amounts, Counters
 from service.store import keys
 from service.store.configuration import pack_configuration
 from service.store.scripts import Scripts, store_errors
@@ -27,6 +28,7 @@ UNKNOWN_FOR_S: Final = 1.0
 """How long a process remembers that a campaign does not exist, so that a stampede on a wrong id stays cheap."""
 MAX_UNKNOWN: Final = 10_000
 MICRO: Final = 1_000_000
+COUNTERS: Final = len(fields(Counters))
 
 _DEFINITION: Final = TypeAdapter(Campaign)
 
@@ -58,6 +60,7 @@ class CampaignLedger:
 
     campaign: Campaign
     counters: Counters
+    amounts: Amounts
     bucket_tokens: float
     extensions: int
     now_ms: int
@@ -74,9 +77,9 @@ class CampaignLedger:
         return None if budget is None else budget.amount - self.counters.budget_committed
 
     @property
-    def liability(self) -> int:
-        """What the coupons that can still be used may cost at most, in minor units."""
-        return (self.counters.outstanding + self.counters.reserved) * self.campaign.benefit.amount
+    def money_conservation_error(self) -> int:
+        """How far the money is from adding up, in minor units: 0, always."""
+        return self.amounts.conservation_error(self.counters.budget_committed)
 
 
 class KnownCampaign:
@@ -196,10 +199,13 @@ class Catalogue:
     async def ledger(self, campaign: Campaign) -> CampaignLedger:
         """The campaign's live figures; shards that a crash left behind are brought along first."""
         states = [await self._read_state(campaign, shard) for shard in range(campaign.shards)]
-        times, _, levels, extensions, *counters = zip(*states, strict=True)
+        times, _, levels, extensions, *figures = zip(*states, strict=True)
+        sums = [sum(figure) for figure in figures]
+        counters = Counters(*sums[:COUNTERS])
         return CampaignLedger(
             campaign,
-            Counters(*(sum(counter) for counter in counters)),
+            counters,
+            _amounts(campaign, counters, sums[COUNTERS:]),
             bucket_tokens=sum(levels) / MICRO,
             extensions=max(extensions),
             now_ms=max(times),
@@ -275,3 +281,11 @@ class Catalogue:
         if len(self._unknown_until) >= MAX_UNKNOWN:
             self._unknown_until.clear()
         self._unknown_until[kind, name] = time.monotonic() + UNKNOWN_FOR_S
+
+
+def _amounts(campaign: Campaign, counters: Counters, drawn: list[int]) -> Amounts:
+    """What was drawn from a pot is counted in the store; other coupons are all worth the same."""
+    if isinstance(campaign.benefit, RedEnvelope):
+        return Amounts(*drawn)
+    worth = campaign.benefit.worst_case
+    return Amounts(*(getattr(counters, field.name) * worth for field in fields(Amounts)))

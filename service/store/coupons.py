@@ -1,11 +1,13 @@
 """Coupons: packs a batch of requests for one script call and reads its words back as outcomes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from secrets import token_bytes
+from typing import Any, Final, Literal
 
 import msgpack
 
+from service.domain.benefit import RedEnvelope
 from service.domain.campaign import CampaignStatus
 from service.domain.codes import CouponAddress, RedemptionAddress
 from service.domain.coupon import MAX_ATTEMPTS, Coupon, CouponStatus, Redemption, RedemptionStatus
@@ -13,15 +15,18 @@ from service.domain.outcomes import (
     AlreadyRedeemed,
     BudgetExhausted,
     CampaignNotRunning,
-    CouponDeactivated,
+    DailyLimit,
     Deactivated,
-    DeactivateOutcome,
     Expired,
     IssuancePaused,
     Issued,
     IssueOutcome,
     NotYetValid,
+    OrderAmountRequired,
     OrderTooSmall,
+    PerMerchantLimit,
+    PerOrderLimit,
+    PerUserDailyLimit,
     PerUserLimit,
     RateLimited,
     Redeemed,
@@ -41,7 +46,7 @@ from service.store.scripts import Scripts
 
 OPERATOR_PAUSE_RETRY_S = 30
 """What a caller is told to wait while an operator has paused the campaign: nobody knows when he resumes it."""
-
+SEED_BYTES: Final = 16
 
 SettleVerb = Literal["commit", "release", "rollback"]
 
@@ -69,22 +74,34 @@ class RedeemRequest:
     hold_ms: int
 
 
-class CouponStore:
-    """The verbs on coupons. Every method raises StoreError when the store does not answer."""
+def random_seed() -> bytes:
+    """A seed for one batch's draws from a pot: nobody can guess it, and nobody is told."""
+    return token_bytes(SEED_BYTES)
 
-    def __init__(self, scripts: Scripts) -> None:
+
+class CouponStore:
+    """The verbs on coupons. Every method raises StoreError when the store does not answer.
+
+    `seed` is asked for every batch of a red envelope; tests give one that they know.
+    """
+
+    def __init__(self, scripts: Scripts, seed: Callable[[], bytes] = random_seed) -> None:
         self._scripts = scripts
+        self._seed = seed
 
     async def issue(self, campaign: KnownCampaign, shard: int, batch: Sequence[IssueRequest]) -> list[IssueOutcome]:
         """Issue a batch of one shard, in order; the outcomes stand in the order of the requests."""
         users = [part for request in batch for part in (request.user_id, request.user_bucket)]
         digests = b"".join([request.key_digest for request in batch])
-        reply = await self._scripts.run("issue", [campaign.state_keys[shard]], msgpack.packb(users), digests)
+        seed = [self._seed()] if isinstance(campaign.campaign.benefit, RedEnvelope) else []
+        reply = await self._scripts.run("issue", [campaign.state_keys[shard]], msgpack.packb(users), digests, *seed)
         if reply is None:
             return [UnknownCampaign()] * len(batch)
         now_ms, starts_at_ms, expires_at_ms, results = reply
         return [
-            Issued(result, now_ms, starts_at_ms, expires_at_ms) if isinstance(result, int) else _issue_outcome(result)
+            Issued(result, now_ms, starts_at_ms, expires_at_ms)
+            if isinstance(result, int)
+            else _issue_outcome(result, (now_ms, starts_at_ms, expires_at_ms))
             for result in results
         ]
 
@@ -124,26 +141,11 @@ class CouponStore:
             case _:
                 return UnknownCode()
 
-    async def deactivate(self, campaign: KnownCampaign, address: CouponAddress, reason: str) -> DeactivateOutcome:
-        """Deactivate one coupon, returning its money to the budget."""
-        reply = await self._scripts.run("deactivate", [campaign.state_keys[address.shard]], address.sequence, reason)
-        match reply:
-            case [b"deactivated", *described]:
-                return CouponDeactivated(_coupon(address, described))
-            case [b"already_redeemed"]:
-                return AlreadyRedeemed()
-            case [b"expired", at_ms]:
-                return Expired(at_ms)
-            case [b"reserved_elsewhere", retry_after_ms]:
-                return ReservedElsewhere(retry_after_ms)
-            case _:
-                return UnknownCode()
-
     async def coupon(self, campaign: KnownCampaign, address: CouponAddress) -> Coupon | UnknownCode:
         """The coupon as it stands now."""
         match await self._scripts.run("read_coupon", [campaign.state_keys[address.shard]], address.sequence):
             case [b"coupon", *described]:
-                return _coupon(address, described)
+                return coupon_of(address, described)
             case _:
                 return UnknownCode()
 
@@ -152,17 +154,23 @@ class CouponStore:
         shard, bucket = campaign.place(user_id)
         reply = await self._scripts.run("read_user", [campaign.state_keys[shard]], bucket, user_id) or []
         return [
-            _coupon(CouponAddress(shard, sequence), described[1:])
+            coupon_of(CouponAddress(shard, sequence), described[1:])
             for sequence, described in zip(reply[::2], reply[1::2], strict=True)
         ]
 
 
-def _issue_outcome(result: list[Any]) -> IssueOutcome:
+def _issue_outcome(result: list[Any], times: tuple[int, int, int]) -> IssueOutcome:
     match result:
-        case [b"replayed", sequence, issued_at_ms, starts_at_ms, expires_at_ms]:
-            return Replayed(sequence, issued_at_ms, starts_at_ms, expires_at_ms)
+        case [b"drawn", sequence, amount]:
+            return Issued(sequence, *times, amount)
+        case [b"replayed", *described]:
+            return Replayed(*described)
         case [b"per_user_limit"]:
             return PerUserLimit()
+        case [b"per_user_daily_limit", next_day_in_ms]:
+            return PerUserDailyLimit(next_day_in_ms)
+        case [b"daily_limit", next_day_in_ms]:
+            return DailyLimit(next_day_in_ms)
         case [b"sold_out"]:
             return SoldOut()
         case [b"budget_exhausted"]:
@@ -205,6 +213,12 @@ def _redeem_outcome(shard: int, request: RedeemRequest, result: list[Any], now_m
             return Deactivated()
         case [b"order_too_small", min_order_amount]:
             return OrderTooSmall(min_order_amount)
+        case [b"order_amount_required"]:
+            return OrderAmountRequired()
+        case [b"per_order_limit"]:
+            return PerOrderLimit()
+        case [b"per_merchant_limit"]:
+            return PerMerchantLimit()
         case [b"too_many_attempts"]:
             return TooManyAttempts()
         case [b"unknown_code"]:
@@ -234,8 +248,9 @@ def _redemption(coupon: CouponAddress, described: list[Any]) -> Redemption:
     )
 
 
-def _coupon(address: CouponAddress, described: list[Any]) -> Coupon:
-    status, user_id, issued_at_ms, starts_at_ms, expires_at_ms = described
+def coupon_of(address: CouponAddress, described: list[Any]) -> Coupon:
+    """The coupon that a script has described: `describe_coupon` in record.lua."""
+    status, user_id, issued_at_ms, starts_at_ms, expires_at_ms, *drawn_amount = described
     return Coupon(
         address.shard,
         address.sequence,
@@ -244,4 +259,5 @@ def _coupon(address: CouponAddress, described: list[Any]) -> Coupon:
         issued_at_ms,
         starts_at_ms,
         expires_at_ms,
+        *drawn_amount,
     )

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.domain.benefit import Amount
 from service.domain.campaign import (
     MAX_SHARDS,
     MAX_USER_BUCKETS,
-    Amount,
     CampaignStatus,
     IllegalTransition,
     IssueWindow,

@@ -11,16 +11,26 @@ from typing import Any, Final
 import msgpack
 from redis.asyncio import Redis
 
-from service.domain.campaign import Amount, Campaign, CampaignStatus, user_buckets_for
+from service.domain.benefit import Amount
+from service.domain.campaign import Campaign, CampaignStatus, user_buckets_for
 from service.domain.codes import CouponAddress, RedemptionAddress
 from service.domain.coupon import Counters, Coupon
 from service.domain.money import Money, Rate
-from service.domain.outcomes import DeactivateOutcome, IssueOutcome, RedeemOutcome, SettleOutcome, UnknownCode
+from service.domain.outcomes import (
+    DeactivateOutcome,
+    IssueOutcome,
+    QuotaOutcome,
+    RedeemOutcome,
+    SettleOutcome,
+    UnknownCode,
+)
 from service.domain.validity import FixedValidity
 from service.store import keys
-from service.store.catalogue import CapBelowIssued, Catalogue, KnownCampaign, Registration
+from service.store.catalogue import CampaignLedger, CapBelowIssued, Catalogue, KnownCampaign, Registration
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest, SettleVerb
+from service.store.deactivations import DeactivationStore
 from service.store.extensions import ExtensionProgress, ExtensionStore
+from service.store.quotas import QuotaStore
 from service.store.scripts import Scripts
 
 CLOCK_KEY: Final = "test:clock"
@@ -129,18 +139,31 @@ class Desk:
         request = RedeemRequest(sequence, merchant, order, amount, hold_ms)
         return (await self._room.coupons.redeem(self.known, shard, [request]))[0]
 
-    async def redeem_batch(self, requests: list[RedeemRequest]) -> list[RedeemOutcome]:
-        """Requests of the first shard in one batch."""
-        return await self._room.coupons.redeem(self.known, 0, requests)
+    async def redeem_batch(self, requests: list[RedeemRequest], shard: int = 0) -> list[RedeemOutcome]:
+        """Requests of one shard in one batch."""
+        return await self._room.coupons.redeem(self.known, shard, requests)
 
-    async def settle(self, verb: SettleVerb, sequence: int = 0, attempt: int = 1) -> SettleOutcome:
+    async def settle(self, verb: SettleVerb, sequence: int = 0, attempt: int = 1, shard: int = 0) -> SettleOutcome:
         """`commit`, `release` or `rollback`."""
-        address = RedemptionAddress(CouponAddress(0, sequence), attempt)
+        address = RedemptionAddress(CouponAddress(shard, sequence), attempt)
         return await self._room.coupons.settle(self.known, verb, address, "as asked")
 
-    async def deactivate(self, sequence: int = 0) -> DeactivateOutcome:
-        """Deactivate one coupon."""
-        return await self._room.coupons.deactivate(self.known, CouponAddress(0, sequence), "as asked")
+    async def deactivate(self, *sequences: int, shard: int = 0) -> DeactivateOutcome:
+        """Deactivate coupons in one call, or the first; what came of the last is returned."""
+        return (await self.deactivate_all(sequences or (0,), shard))[-1]
+
+    async def deactivate_all(self, sequences: Iterable[int], shard: int = 0) -> list[DeactivateOutcome]:
+        """Deactivate coupons in one call."""
+        addresses = [CouponAddress(shard, sequence) for sequence in sequences]
+        return await self._room.deactivations.deactivate(self.known, addresses, "as asked")
+
+    async def deactivate_user(self, user: str = "ann") -> list[tuple[CouponAddress, DeactivateOutcome]]:
+        """Deactivate all that the user holds."""
+        return await self._room.deactivations.deactivate_user(self.known, user, "stolen account")
+
+    async def raise_quota(self, user: str = "ann", max_coupons: int = 21) -> QuotaOutcome:
+        """Let the user hold so many coupons."""
+        return await self._room.quotas.raise_to(self.known, user, max_coupons, "a referral")
 
     async def coupon(self, sequence: int = 0, shard: int = 0) -> Coupon | UnknownCode:
         """One coupon as it stands now."""
@@ -186,11 +209,15 @@ class Desk:
 
     async def counters(self) -> Counters:
         """The ledger, summed over the shards; it must always add up."""
+        return (await self.ledger()).counters
+
+    async def ledger(self) -> CampaignLedger:
+        """The ledger in coupons and in money; both must always add up."""
         current = await self._room.catalogue.load(self.campaign.id)
         assert current is not None
-        counters = (await self._room.catalogue.ledger(current)).counters
-        assert counters.conservation_error == 0
-        return counters
+        ledger = await self._room.catalogue.ledger(current)
+        assert ledger.counters.conservation_error == ledger.money_conservation_error == 0
+        return ledger
 
 
 class ProcessDied(Exception):
@@ -220,7 +247,10 @@ class Room:
         self.clock = Clock(client)
         self.scripts = Scripts(client, TURNABLE_CLOCK)
         self.catalogue = Catalogue(client, self.scripts, SECRET)
-        self.coupons = CouponStore(self.scripts)
+        self.seed = b"a seed of the tests"
+        self.coupons = CouponStore(self.scripts, lambda: self.seed)
+        self.deactivations = DeactivationStore(self.scripts)
+        self.quotas = QuotaStore(self.scripts)
         self.extensions = ExtensionStore(self.scripts)
 
     async def open(self, **changes: Any) -> Desk:
@@ -243,7 +273,7 @@ class Room:
         names: list[bytes] = await self.client.keys("*")  # type: ignore[assignment]  # text only where asked for
         return sorted(names)
 
-    async def events(self, campaign_id: str = "spring") -> list[tuple[bytes, Any]]:
-        """The events of a campaign's first shard, as type and data."""
-        entries: Any = await self.client.xrange(keys.events_key(campaign_id, 0))
+    async def events(self, campaign_id: str = "spring", shard: int = 0) -> list[tuple[bytes, Any]]:
+        """The events of one shard of a campaign, as type and data."""
+        entries: Any = await self.client.xrange(keys.events_key(campaign_id, shard))
         return [(fields[b"type"], msgpack.unpackb(fields[b"data"])) for _, fields in entries]

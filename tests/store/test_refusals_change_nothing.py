@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.domain.campaign import Amount, CampaignStatus
+from service.domain.benefit import Amount
+from service.domain.campaign import CampaignStatus
 from service.domain.money import Money, Rate
 from service.domain.outcomes import (
     AlreadyRedeemed,

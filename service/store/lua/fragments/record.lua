@@ -1,5 +1,6 @@
 -- A coupon's packed record, big-endian: status, extensions applied, attempts, issued, starts and expires at (ms),
--- user; and, once there was a redemption, its status, at, hold until, discount, merchant, order.
+-- user; the amount, if it was drawn from a pot, which the status tells; and, once there was a redemption, its status,
+-- at, hold until, discount, merchant, order.
 -- 128 records share one hash, so that the hash stays a listpack.
 local BLOCK = 128
 local HEAD, TAIL = '>BBI2I6I6I6', '>BI6I6I6'
@@ -23,9 +24,17 @@ local function text_at(packed, at)
   return string.sub(packed, at + 1, next_at - 1), next_at
 end
 
+local function is_held(status)
+  return status == RESERVED or status == REDEEMED
+end
+
 local function pack_record(record)
-  local head = struct.pack(HEAD, record.status, record.applied, record.attempts, record.issued_at,
-    record.starts_at, record.stored_expires_at) .. with_length(record.user)
+  local amount = record.amount
+  local head = struct.pack(HEAD, record.status + (amount and DRAWN or 0), record.applied, record.attempts,
+    record.issued_at, record.starts_at, record.stored_expires_at) .. with_length(record.user)
+  if amount then
+    head = head .. struct.pack('>I6', amount)
+  end
   local redemption = record.redemption
   if not redemption then
     return head
@@ -40,12 +49,16 @@ local function unpack_record(packed)
   record.status, record.applied, record.attempts, record.issued_at, record.starts_at, record.expires_at, at
     = struct.unpack(HEAD, packed)
   record.user, at = text_at(packed, at)
+  if record.status > DRAWN then
+    record.status = record.status - DRAWN
+    record.amount, at = struct.unpack('>I6', packed, at)
+  end
   if at <= #packed then
     local redemption = {}
     redemption.status, redemption.at, redemption.hold_until, redemption.discount, at = struct.unpack(TAIL, packed, at)
     redemption.merchant, at = text_at(packed, at)
     redemption.order = text_at(packed, at)
-    record.redemption = redemption
+    record.redemption, record.stored_redemption = redemption, redemption
   end
   record.stored_status, record.stored_expires_at = record.status, record.expires_at
   return record
@@ -84,9 +97,17 @@ local function save_record(state_key, state, sequence, record)
     state[LEDGER[from]] = state[LEDGER[from]] - 1
     state[LEDGER[to]] = state[LEDGER[to]] + 1
     if to == EXPIRED or to == DEACTIVATED then
-      state.committed = state.committed - state.config.amount
+      state.committed = state.committed - worth(state, record)
+    end
+    if record.amount then
+      move_drawn(state_key, LEDGER[from], LEDGER[to], record.amount)
     end
     record.stored_status = to
+  end
+  if state.config.holder_limits then
+    move_holder(state_key, state.config.holder_limits, sequence, is_held(from) and record.stored_redemption or nil,
+      is_held(to) and record.redemption or nil)
+    record.stored_redemption = record.redemption
   end
   if from == RESERVED or to == RESERVED then
     local holds = key_of(state_key, 'holds')
@@ -105,5 +126,6 @@ local function describe_redemption(word, record)
 end
 
 local function describe_coupon(word, record)
-  return { word, STATUS_WORDS[record.status], record.user, record.issued_at, record.starts_at, record.expires_at }
+  return { word, STATUS_WORDS[record.status], record.user, record.issued_at, record.starts_at, record.expires_at,
+    record.amount }
 end
