@@ -178,16 +178,19 @@ def _invalid_field(error: Any) -> dict[str, str]:
     if error.get("type") == "json_invalid":
         return {"field": "body", "message": f"not JSON: {error['ctx']['error']}"}
     parts = [str(part) for part in error["loc"] if part != "body"]
+    if parts[:1] == ["benefit"]:
+        # Pydantic puts the kind of benefit that it took into the path.
+        del parts[1:2]
     message: str = error["msg"]
     match error.get("type"):
         case "extra_forbidden":
             message = "unknown field"
-        case "union_tag_invalid" | "union_tag_not_found":
-            parts.append(error["ctx"]["discriminator"].strip("'"))
-            message = f"must be one of {error['ctx'].get('expected_tags', '')}"
-    if parts[0] == "benefit":
-        # Pydantic puts the kind of benefit that it took into the path.
-        del parts[1:2]
+        case "union_tag_invalid":
+            parts.append("kind")
+            message = f"must be one of {error['ctx']['expected_tags']}"
+        case "union_tag_not_found":
+            parts.append("kind")
+            message = "Field required"
     return {"field": ".".join(parts)[:LONGEST_FIELD] or "body", "message": message.removeprefix("Value error, ")}
 
 

@@ -47,7 +47,7 @@ def new_campaign(request: CampaignRequest, now_ms: int, wanted_shards: int) -> d
         user_buckets=1,
         created_at_ms=now_ms,
     )
-    _check_exact(campaign)
+    _check(campaign)
     shards = domain.shards_for(wanted_shards, campaign)
     return replace(campaign, shards=shards, user_buckets=domain.user_buckets_for(campaign.max_coupons, shards))
 
@@ -68,9 +68,9 @@ def changed_campaign(old: domain.Campaign, change: CampaignChange) -> domain.Cam
             case value:
                 fields[name] = value
     new = replace(old, **fields, version=old.version + 1)
-    _check_exact(new)
+    _check(new)
     if domain.shards_for(old.shards, new) < old.shards:
-        raise _refused("body", f"each of the campaign's {old.shards} shards needs a coupon and a token of every rate")
+        raise _refused("body", f"each of the campaign's {old.shards} shards needs a part of every limit and rate")
     return new
 
 
@@ -113,7 +113,10 @@ def campaign_body(ledger: CampaignLedger) -> Campaign:
     )
 
 
-def _check_exact(campaign: domain.Campaign) -> None:
+def _check(campaign: domain.Campaign) -> None:
+    quota = campaign.max_quota_per_user
+    if quota is not None and quota < campaign.max_coupons_per_user:
+        raise _refused("max_quota_per_user", "must not be below max_coupons_per_user")
     if campaign.budget is None and campaign.max_coupons * campaign.benefit.worst_case > money.MAX_COMMITTED:
         raise _refused("max_coupons", f"times the benefit must stay below {money.MAX_COMMITTED} without a budget")
 

@@ -29,6 +29,18 @@ def money(value: Mapping[str, Any]) -> str:
     return f"{value['currency']} {sign}{whole:,}" + (f".{part:0{digits}d}" if digits else "")
 
 
+def benefit(value: Mapping[str, Any]) -> str:
+    """Return a campaign's benefit as people say it: 20 %, CNY 25.00 at most."""
+    currency = value["currency"]
+    match value["kind"]:
+        case "percent":
+            return f"{value['percent']} %, {money({'currency': currency, 'amount': value['max_amount']})} at most"
+        case "red_envelope":
+            return f"{money({'currency': currency, 'amount': value['pot']})} in {value['shares']:,} shares"
+        case _:
+            return money(value)
+
+
 def campaign(found: Mapping[str, Any], as_json: bool) -> None:
     """Show one campaign."""
     if as_json:
@@ -51,7 +63,7 @@ def campaigns(found: Mapping[str, Any], as_json: bool) -> None:
         table.add_row(
             one["id"],
             _status(one["status"]),
-            money(one["benefit"]),
+            benefit(one["benefit"]),
             f"{counters['issued']:,}",
             f"{counters['redeemed']:,}",
             f"{counters['remaining']:,}",
@@ -87,7 +99,7 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("Campaign", f"[bold]{found['id']}[/bold]  {found['name']}"),
         ("Status", f"{_status(found['status'])}, version {found['version']}"),
-        ("Benefit", money(found["benefit"])),
+        ("Benefit", benefit(found["benefit"])),
         ("Coupons", f"{found['max_coupons']:,}, {found['max_coupons_per_user']:,} for each user"),
         ("Budget", money(budget) if budget else "no limit"),
         ("Valid", ", ".join(f"{name} {value}" for name, value in found["validity"].items() if value)),
@@ -96,8 +108,9 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         *(
             (name.replace("_", " ").capitalize(), f"{value:,}")
             for name, value in counters.items()
-            if isinstance(value, int) and name != "budget_remaining"
+            if isinstance(value, int) and name not in ("budget_remaining", "liability")
         ),
+        ("Liability", money({"currency": found["benefit"]["currency"], "amount": counters["liability"]})),
         ("Budget left", _budget_left(found)),
     ]
 
