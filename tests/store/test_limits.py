@@ -195,6 +195,15 @@ async def test_an_order_takes_no_more_within_a_batch_either(room: Room) -> None:
     assert [type(outcome) for outcome in outcomes] == [Redeemed, PerOrderLimit, PerOrderLimit, Redeemed]
 
 
+async def test_a_merchant_takes_no_more_within_a_batch_and_loses_what_another_takes_over(room: Room) -> None:
+    desk = await with_coupons(room, 3, holder_limits=HolderLimits(None, 1))
+    tea = [RedeemRequest(sequence, "tea house", f"order {sequence}", None, MINUTE) for sequence in range(3)]
+    assert [type(outcome) for outcome in await desk.redeem_batch(tea[:2])] == [Redeemed, PerMerchantLimit]
+    await room.clock.advance(MINUTE)
+    outcomes = await desk.redeem_batch([replace(tea[0], merchant_id="book shop"), *tea[1:]])
+    assert [type(outcome) for outcome in outcomes] == [Redeemed, Redeemed, PerMerchantLimit]
+
+
 @pytest.mark.parametrize("freed", ["release", "rollback", "lapse", "lapse untidied", "taken over"])
 async def test_an_order_and_a_merchant_that_gave_a_coupon_back_may_take_another(room: Room, freed: str) -> None:
     desk = await with_coupons(room, 2, holder_limits=HolderLimits(1, 1))
