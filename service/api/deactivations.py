@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path
 
 from service.api.door import AnswerResponse, PartsOf
 from service.api.parts import Parts
-from service.api.problems import Answer, Refused, entity_headers, not_found, redeem_refusal
+from service.api.problems import Answer, Refused, not_found, redeem_refusal
 from service.api.vocabulary import OpaqueId
 from service.api.wire import Coupon, DeactivatedCoupon, Deactivation, DeactivationRequest, Reason
 from service.domain.codes import CouponAddress, split_code
@@ -36,7 +36,7 @@ async def deactivate(code: str, reason: Reason, parts: PartsOf) -> AnswerRespons
     (outcome,) = await parts.deactivations.deactivate(known, [address], reason.reason)
     if isinstance(outcome, CouponDeactivated):
         body = parts.spelling(known).coupon(outcome.coupon)
-        return AnswerResponse(Answer(200, entity_headers(body), body))
+        return AnswerResponse(Answer(200, body))
     raise Refused(redeem_refusal(outcome))
 
 
