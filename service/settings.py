@@ -43,6 +43,37 @@ class GroupCommitSettings(BaseModel):
     store_timeout_ms: int = Field(1000, ge=10, description="Longest a store call may take, in milliseconds.")
 
 
+class ExportSettings(BaseModel):
+    """Where events go before the store forgets them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    directory: Path | None = Field(
+        None, description="Folder of the day files, one of each campaign. Unset: export in the data folder."
+    )
+    retention_h: int = Field(
+        72, ge=0, le=8760, description="How long exported events stay in the store for readers with a cursor, in hours."
+    )
+
+    @property
+    def retention_ms(self) -> int:
+        """How long exported events stay in the store, in the store's unit."""
+        return self.retention_h * 3_600_000
+
+
+class WebhookSettings(BaseModel):
+    """The bounds of telling strangers' servers of events."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allow_private: bool = Field(
+        False, description="Rehearsals and tests only: webhooks may use plain http and addresses that are not public."
+    )
+    disable_after_s: int = Field(
+        86_400, ge=1, le=2_592_000, description="How long deliveries may fail until a webhook is disabled, in seconds."
+    )
+
+
 class Settings(BaseSettings):
     """All of Tidegate's settings, read from the environment, checked once and never changed."""
 
@@ -76,6 +107,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     campaign_shards: int = Field(1, ge=1, le=64, description="Shards of a new campaign.")
     group_commit: GroupCommitSettings = Field(GroupCommitSettings(), description="The bounds of one batch.")
+    export: ExportSettings = Field(ExportSettings(), description="Where events go before the store forgets them.")
+    webhooks: WebhookSettings = Field(WebhookSettings(), description="The bounds of telling strangers of events.")
     breaker: BreakerPolicy = Field(BreakerPolicy(), description="When issuance pauses by itself, and how it reopens.")
 
     @field_validator("data_dir")
@@ -144,6 +177,11 @@ class Settings(BaseSettings):
     def effective_queue_url(self) -> str:
         """RQ's store that is really used."""
         return self.queue_url or self.effective_store_url
+
+    @property
+    def export_directory(self) -> Path:
+        """The folder of the day files that is really used."""
+        return self.export.directory or self.data_dir / "export"
 
     def read_code_key(self) -> bytes:
         """Return the 32 bytes that seal codes, from the secret; with the embedded store the first caller writes one.

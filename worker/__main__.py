@@ -11,6 +11,7 @@ from rq.serializers import JSONSerializer
 
 from service.store.jobs import SILENT_AFTER_S, JobQueue
 from service.store.scripts import StoreError, store_errors
+from worker.courier import start_courier
 from worker.start import ASK_AGAIN_AFTER_S, begin, leave_on_signals
 
 WORKER_TTL_S: Final = 30
@@ -58,7 +59,9 @@ def work(jobs: JobQueue) -> bool:
 
 def main() -> None:
     """Run until a signal ends it; a job that has begun is ended first."""
-    jobs = JobQueue(begin("worker").effective_queue_url)
+    settings = begin("worker")
+    jobs = JobQueue(settings.effective_queue_url)
+    start_courier(settings)
     log.info("worker started")
     while not work(jobs):
         leave_on_signals()

@@ -15,8 +15,12 @@ from rq.job import Job
 from service.settings import read_settings
 from service.store.catalogue import Catalogue
 from service.store.client import connect
+from service.store.events import EventStore
+from service.store.export import Exporter
 from service.store.extensions import ExtensionStore
 from service.store.scripts import Scripts
+from service.store.webhooks import WebhookStore
+from worker.exporting import Exporting
 from worker.start import STORE_TIMEOUT_MS
 from worker.tidying import Tidying
 
@@ -36,6 +40,19 @@ async def tend_campaign(campaign_id: str) -> None:
     """Open or close the campaign on time, free lapsed reservations, mark expired coupons. Raises StoreError."""
     async with _tidying() as tidying:
         await tidying.tend(campaign_id, time.monotonic() + WORK_FOR_S)
+
+
+async def export_events(campaign_id: str) -> None:
+    """Write the campaign's events to day files, and trim what is there. Raises StoreError, DayFilesBroken, OSError."""
+    settings = read_settings()
+    client = connect(settings.effective_store_url, STORE_TIMEOUT_MS)
+    scripts = Scripts(client)
+    exporter = Exporter(scripts, EventStore(client), settings.export_directory, settings.export.retention_ms)
+    exporting = Exporting(Catalogue(client, scripts, NO_CODES), exporter, WebhookStore(client, scripts))
+    try:
+        await exporting.export(campaign_id, time.monotonic() + WORK_FOR_S)
+    finally:
+        await client.aclose()
 
 
 def note_failure(

@@ -16,6 +16,8 @@ from service.domain.campaign import Campaign, scheduled_status
 from service.store.catalogue import Catalogue
 from service.store.chores import ChoreStore
 from service.store.client import connect
+from service.store.events import EventStore
+from service.store.export import Exporter
 from service.store.jobs import JobQueue
 from service.store.scripts import Scripts, StoreError
 from worker.jobs import NO_CODES
@@ -32,9 +34,10 @@ log = structlog.get_logger("tidegate.scheduler")
 class Schedule:
     """Goes round the campaigns. What waits or runs already is not enqueued again, whoever enqueued it."""
 
-    def __init__(self, catalogue: Catalogue, chores: ChoreStore, jobs: JobQueue) -> None:
+    def __init__(self, catalogue: Catalogue, chores: ChoreStore, exporter: Exporter, jobs: JobQueue) -> None:
         self._catalogue = catalogue
         self._chores = chores
+        self._exporter = exporter
         self._jobs = jobs
         self._round: deque[Campaign] = deque()
 
@@ -51,6 +54,8 @@ class Schedule:
                 await self._jobs.write_extension_through(campaign.id, chores.unwritten_extension)
             if chores.needs_tending or scheduled_status(campaign, chores.now_ms) is not campaign.status:
                 await self._jobs.tend_campaign(campaign.id)
+            if await self._exporter.is_due(campaign):
+                await self._jobs.export_events(campaign.id)
 
 
 def keep_going(tick: Callable[[], None]) -> NoReturn:
@@ -76,7 +81,8 @@ def main() -> NoReturn:
     jobs = JobQueue(settings.effective_queue_url)
     client = connect(settings.effective_store_url, STORE_TIMEOUT_MS)
     scripts = Scripts(client)
-    schedule = Schedule(Catalogue(client, scripts, NO_CODES), ChoreStore(scripts), jobs)
+    exporter = Exporter(scripts, EventStore(client), settings.export_directory, settings.export.retention_ms)
+    schedule = Schedule(Catalogue(client, scripts, NO_CODES), ChoreStore(scripts), exporter, jobs)
     with asyncio.Runner() as runner:
 
         def tick() -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from service.api.listeners import Listeners
 from service.api.metrics import Metrics
 from service.api.spelling import CampaignSpelling
 from service.domain.breaker import BreakerRecord, Sample
@@ -24,11 +25,13 @@ from service.store.catalogue import Catalogue, KnownCampaign
 from service.store.client import connect
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest
 from service.store.deactivations import DeactivationStore
+from service.store.events import WAIT_MS, EventStore
 from service.store.extensions import ExtensionStore
 from service.store.jobs import JobQueue
 from service.store.pipeline import pipelined
 from service.store.quotas import QuotaStore
 from service.store.scripts import STORE_CLOCK, Scripts
+from service.store.webhooks import WebhookStore
 
 log = structlog.get_logger()
 
@@ -46,7 +49,8 @@ class Parts:
     def __init__(self, settings: Settings, clock: str = STORE_CLOCK) -> None:
         url, timeout_ms = settings.effective_store_url, settings.group_commit.store_timeout_ms
         issue_client, redeem_client, client = (connect(url, timeout_ms) for _ in range(3))
-        self._clients = (issue_client, redeem_client, client)
+        waiting_client = connect(url, timeout_ms + WAIT_MS)
+        self._clients = (issue_client, redeem_client, client, waiting_client)
         scripts = Scripts(client, clock)
         self.settings = settings
         self.metrics = Metrics()
@@ -55,6 +59,10 @@ class Parts:
         self.deactivations = DeactivationStore(scripts)
         self.quotas = QuotaStore(scripts)
         self.extensions = ExtensionStore(scripts)
+        self.events = EventStore(client)
+        self.awaited_events = EventStore(waiting_client)
+        self.listeners = Listeners()
+        self.webhooks = WebhookStore(client, scripts)
         self.jobs = JobQueue(settings.effective_queue_url)
         signals = Signals()
         replica_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -98,7 +106,8 @@ class Parts:
         for task in tasks:
             task.add_done_callback(_stop_if_broken)
         try:
-            yield
+            with self.listeners.leaving_on_signals():
+                yield
         finally:
             for task in tasks:
                 task.cancel()

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints, model_validator
 
 from service.api.benefits import Benefit, CouponBenefit, RedEnvelopeBenefit
 from service.api.vocabulary import (
@@ -22,9 +22,19 @@ from service.domain.breaker import Mode
 from service.domain.campaign import MAX_COUPONS, MAX_COUPONS_PER_USER, CampaignStatus
 from service.domain.codes import MAX_CODE_LENGTH
 from service.domain.coupon import MAX_HOLD_MS, CouponStatus, RedemptionStatus
+from service.domain.events import STATUS_AFTER
 from service.domain.limits import MAX_COUPONS_PER_ORDER
 from service.domain.validity import DAY_MS, Duration
+from service.domain.webhooks import LONGEST_URL, WebhookStatus
 
+
+def _event_type(name: str) -> str:
+    if name not in STATUS_AFTER:
+        raise ValueError(f"must be one of {', '.join(STATUS_AFTER)}")
+    return name
+
+
+EventType = Annotated[str, AfterValidator(_event_type), Field(examples=["coupon.redeemed"])]
 MAX_OVERRIDE_S: Final = 7 * 86_400
 MAX_CODES: Final = 400
 """How many codes one deactivation names; so many fit into a body."""
@@ -314,6 +324,42 @@ class Breaker(Wire):
     reason: str
     since: Moment
     epoch: int
+
+
+class WebhookRequest(Wire):
+    """Where events are to be told, and which; of one campaign or of all."""
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_URL)] = Field(
+        examples=["https://shop.example/coupons"]
+    )
+    types: Annotated[list[EventType], Field(min_length=1, max_length=len(STATUS_AFTER))]
+    campaign_id: CampaignId | None = None
+
+
+class Webhook(Wire):
+    """A webhook, and how its last deliveries went; one that kept failing is disabled and told no more."""
+
+    id: str
+    url: str
+    types: list[str]
+    campaign_id: str | None
+    created_at: Moment
+    status: WebhookStatus
+    failures: int
+    last_failure: str | None
+    retry_at: Moment | None
+
+
+class NewWebhook(Webhook):
+    """A webhook with the secret that signs its messages. It is shown this once."""
+
+    secret: str
+
+
+class WebhookList(Wire):
+    """All webhooks, the oldest first."""
+
+    webhooks: list[Webhook]
 
 
 class Problem(BaseModel):

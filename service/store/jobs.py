@@ -26,6 +26,7 @@ from service.store.scripts import store_errors
 NAME: Final = "tidegate"
 WRITE_EXTENSION_THROUGH: Final = "worker.jobs.write_extension_through"
 TEND_CAMPAIGN: Final = "worker.jobs.tend_campaign"
+EXPORT_EVENTS: Final = "worker.jobs.export_events"
 NOTE_FAILURE: Final = "worker.jobs.note_failure"
 
 CALL_TIMEOUT_S: Final = 2.0
@@ -88,6 +89,10 @@ class JobQueue:
     async def tend_campaign(self, campaign_id: str) -> None:
         """Have the campaign opened or closed on time and its expired coupons and lapsed reservations tidied."""
         await asyncio.to_thread(self._enqueue, f"tend-{campaign_id}", TEND_CAMPAIGN, [campaign_id])
+
+    async def export_events(self, campaign_id: str) -> None:
+        """Have the campaign's events written to day files and trimmed."""
+        await asyncio.to_thread(self._enqueue, f"export-{campaign_id}", EXPORT_EVENTS, [campaign_id])
 
     async def figures(self) -> QueueFigures:
         """The queue as it stands now."""

@@ -6,6 +6,8 @@ META: Final = "tg:meta"
 CAMPAIGNS: Final = "tg:{catalogue}:campaigns"
 PREVIOUS: Final = "tg:{catalogue}:previous"
 PREFIXES: Final = "tg:{catalogue}:prefixes"
+WEBHOOKS: Final = "tg:{webhooks}:registered"
+WEBHOOKS_HEALTH: Final = "tg:{webhooks}:health"
 
 
 def state_key(campaign_id: str, shard: int) -> str:
@@ -16,3 +18,18 @@ def state_key(campaign_id: str, shard: int) -> str:
 def events_key(campaign_id: str, shard: int) -> str:
     """A shard's stream of events: audit trail and outbox."""
     return f"tg:{{{campaign_id}:{shard}}}:events"
+
+
+def export_key(campaign_id: str, shard: int) -> str:
+    """How far a shard's events were exported to day files, and how far trimmed."""
+    return f"tg:{{{campaign_id}:{shard}}}:export"
+
+
+def webhook_cursors_key(webhook_id: str) -> str:
+    """How far a webhook has been told the events of every shard."""
+    return f"tg:{{webhooks}}:cursors:{webhook_id}"
+
+
+def webhook_lease_key(webhook_id: str) -> str:
+    """Which process tells a webhook its events at the moment."""
+    return f"tg:{{webhooks}}:lease:{webhook_id}"

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 LUA: Final = Path(__file__).parent / "lua"
-FRAGMENTS: Final = ("state", "bucket", "validity", "benefit", "holders", "record", "settle")
+FRAGMENTS: Final = ("state", "events", "bucket", "validity", "benefit", "holders", "record", "settle")
 """What most scripts need; a script that needs more says so in its header."""
 OWN_FRAGMENTS: Final = re.compile(r"^-- Uses +(\w+(?:, \w+)*)$", re.MULTILINE)
 STORE_CLOCK: Final = (LUA / "fragments" / "clock.lua").read_text()

@@ -23,6 +23,15 @@ class ApiProcess:
 
     url: str
     log: Path
+    process: subprocess.Popen[bytes]
+
+    def terminate(self) -> None:
+        """Ask it to stop."""
+        self.process.terminate()
+
+    def has_ended(self) -> bool:
+        """Whether it has."""
+        return self.process.poll() is not None
 
 
 @contextmanager
@@ -45,7 +54,7 @@ def running_api(store_url: str, log: Path, **variables: str) -> Iterator[ApiProc
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, "the API is not ready in time"
             time.sleep(POLL_S)
-        yield ApiProcess(url, log)
+        yield ApiProcess(url, log, process)
         process.terminate()
         # Once all is in order, uvicorn ends by the signal that it was told to end with; its supervisor ends with 0.
         assert process.wait(STOP_TIMEOUT_S) in (0, -signal.SIGTERM)

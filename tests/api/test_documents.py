@@ -32,7 +32,11 @@ CONTRACT = {
     ("/v1/extensions/{extension_id}", "get", "200", "Extension"),
     ("/v1/status", "get", "200", "IssuanceStatus"),
     ("/v1/breaker", "put", "200", "Breaker"),
+    ("/v1/webhooks", "post", "201", "NewWebhook"),
+    ("/v1/webhooks", "get", "200", "WebhookList"),
+    ("/v1/webhooks/{webhook_id}", "get", "200", "Webhook"),
 }
+WITHOUT_JSON = {("/v1/campaigns/{campaign_id}/events", "get"), ("/v1/webhooks/{webhook_id}", "delete")}
 OTHER_PATHS = {"/metrics", "/livez", "/readyz"}
 
 
@@ -45,7 +49,7 @@ async def openapi(api: Caller) -> dict[str, Any]:
 async def test_every_call_of_the_contract_is_declared_with_what_it_answers(api: Caller) -> None:
     document = await openapi(api)
     calls = [(path, method) for path, operations in document["paths"].items() for method in operations]
-    assert {call for call in calls if call[0] not in OTHER_PATHS} == {entry[:2] for entry in CONTRACT}
+    assert {call for call in calls if call[0] not in OTHER_PATHS} == {entry[:2] for entry in CONTRACT} | WITHOUT_JSON
     assert {path for path, _ in calls} >= OTHER_PATHS
     for path, method, status, model in CONTRACT:
         operation = document["paths"][path][method]

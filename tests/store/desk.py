@@ -8,13 +8,13 @@ from hashlib import blake2b
 from itertools import count
 from typing import Any, Final
 
-import msgpack
 from redis.asyncio import Redis
 
 from service.domain.benefit import Amount
 from service.domain.campaign import Campaign, CampaignStatus, user_buckets_for
 from service.domain.codes import CouponAddress, RedemptionAddress
 from service.domain.coupon import Counters, Coupon
+from service.domain.events import BEGINNING, Event
 from service.domain.money import Money, Rate
 from service.domain.outcomes import (
     DeactivateOutcome,
@@ -25,10 +25,10 @@ from service.domain.outcomes import (
     UnknownCode,
 )
 from service.domain.validity import FixedValidity
-from service.store import keys
 from service.store.catalogue import CampaignLedger, CapBelowIssued, Catalogue, KnownCampaign, Registration
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest, SettleVerb
 from service.store.deactivations import DeactivationStore
+from service.store.events import EventStore
 from service.store.extensions import ExtensionProgress, ExtensionStore
 from service.store.quotas import QuotaStore
 from service.store.scripts import Scripts
@@ -36,6 +36,7 @@ from service.store.scripts import Scripts
 CLOCK_KEY: Final = "test:clock"
 TURNABLE_CLOCK: Final = f"local function now_ms() return tonumber(redis.call('GET', '{CLOCK_KEY}')) end\n"
 SECRET: Final = b"a secret of the tests"
+MOST_EVENTS: Final = 100_000
 MOST_CHUNKS: Final = 10_000
 """How many chunks of work one campaign of a test can need at the very most."""
 
@@ -273,7 +274,6 @@ class Room:
         names: list[bytes] = await self.client.keys("*")  # type: ignore[assignment]  # text only where asked for
         return sorted(names)
 
-    async def events(self, campaign_id: str = "spring", shard: int = 0) -> list[tuple[bytes, Any]]:
-        """The events of one shard of a campaign, as type and data."""
-        entries: Any = await self.client.xrange(keys.events_key(campaign_id, shard))
-        return [(fields[b"type"], msgpack.unpackb(fields[b"data"])) for _, fields in entries]
+    async def events(self, campaign_id: str = "spring", shard: int = 0) -> list[Event]:
+        """The events of one shard of a campaign."""
+        return await EventStore(self.client).read_shard(campaign_id, shard, BEGINNING, MOST_EVENTS)

@@ -75,8 +75,10 @@ async def test_a_list_is_deactivated_over_all_shards_and_answered_in_its_order(r
             case _:
                 assert (address.sequence, outcome) == (99, UnknownCode())
     assert (await desk.counters()).deactivated == 3
-    events = [data for shard in range(3) for kind, data in await room.events(shard=shard) if b"deact" in kind]
-    assert events == [[1, "leaked"], [0, "leaked"], [0, "leaked"]]
+    events = [event for shard in range(3) for event in await room.events(shard=shard) if "deact" in event.type]
+    assert [(event.shard, event.data) for event in events] == [
+        (shard, {"coupons": [sequence, 1], "reason": "leaked"}) for shard, sequence in ((0, 1), (1, 0), (2, 0))
+    ]
 
 
 async def test_coupons_past_their_time_are_left_to_expire(room: Room) -> None:

@@ -127,9 +127,9 @@ async def test_every_coupon_extended_stands_in_the_events(room: Room) -> None:
     await issue_many(desk, 3)
     await desk.redeem(1)
     await desk.write_through((await desk.extend(LATER)).number)
-    assert (await room.events())[2:] == [
-        (b"campaign.extended", [1, LATER, "as asked"]),
-        (b"coupon.extended", [1, [0, 2]]),
+    assert [(event.type, event.data) for event in (await room.events())[2:]] == [
+        ("campaign.extended", {"extension": 1, "until_ms": LATER, "reason": "as asked"}),
+        ("coupon.extended", {"coupons": [0, 1, 2, 1], "extension": 1}),
     ]
 
 

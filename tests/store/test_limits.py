@@ -155,8 +155,8 @@ async def test_a_quota_raises_one_users_cap_up_to_the_maximum_and_no_others(room
     assert [type(o) for o in await desk.issue_batch([("ann", "3"), ("ann", "4")])] == [Issued, PerUserLimit]
     await desk.issue("bob", "1")
     assert await desk.issue("bob", "2") == PerUserLimit()
-    events = [data for kind, data in await room.events() if kind == b"quota.raised"]
-    assert events == [["ann", 2, "a referral"], ["ann", 3, "a referral"]]
+    events = [event.data for event in await room.events() if event.type == "quota.raised"]
+    assert events == [{"user_id": "ann", "max_coupons": most, "reason": "a referral"} for most in (2, 3)]
 
 
 async def test_a_quota_is_never_lowered_and_never_above_the_campaigns_maximum(room: Room) -> None:

@@ -188,5 +188,5 @@ async def test_only_a_drawn_amount_makes_a_record_longer(room: Room) -> None:
 async def test_the_event_of_a_batch_tells_its_shares(room: Room) -> None:
     desk = await room.open(**of_pot(1_000, 3))
     amounts = await drawn(desk, 3)
-    ((kind, data),) = await room.events()
-    assert (kind, data) == (b"coupon.issued", {"first": 0, "count": 3, "amounts": amounts})
+    (event,) = await room.events()
+    assert (event.type, event.data) == ("coupon.issued", {"coupons": [0, 3], "amounts": amounts})

@@ -10,11 +10,22 @@ from typing import Any
 
 import httpx
 import pytest
+from redis import Redis
 
-from tests.story.running import START_TIMEOUT_S, TIDEGATE, Up, environment, free_port, tidegate_here, up
+from service.store.keys import state_key
+from tests.story.running import (
+    START_TIMEOUT_S,
+    TIDEGATE,
+    Up,
+    environment,
+    eventually,
+    free_port,
+    tidegate_here,
+    up,
+)
 
 COMMANDS = [
-    *((name,) for name in ("up", "serve", "worker", "scheduler", "campaign", "extend", "status")),
+    *((name,) for name in ("up", "serve", "worker", "scheduler", "campaign", "extend", "status", "audit")),
     *(("campaign", verb) for verb in ("create", "list", "show", "start", "pause", "resume", "stop")),
 ]
 
@@ -202,3 +213,35 @@ def test_the_settings_table_can_be_written_and_checked(tmp_path: Path) -> None:
     assert text.endswith("after\n")
     assert "| `TIDEGATE_PORT` | `8000` | " in text
     assert "| `TIDEGATE_GROUP_COMMIT__MAX_BATCH` | `256` | " in text
+
+
+def audit(running: Up, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Audit in the data folder of that Tidegate."""
+    return tidegate_here("audit", *arguments, "--data-dir", str(data_of(running)))
+
+
+def data_of(running: Up) -> Path:
+    return running.stdout.with_name("data")
+
+
+def test_an_audit_counts_every_coupon_again_and_names_what_differs(running: Up) -> None:
+    ask(running, "campaign", "create", "-", "--start", stdin=campaign("counted"))
+    for user in ("ann", "bob", "cid"):
+        issue(running, "counted", user)
+    exported = data_of(running) / "export" / "counted"
+    eventually(lambda: any(exported.glob("*.ndjson.gz")), "events are exported")
+    issue(running, "counted", "dan")
+    sound = audit(running, "counted")
+    assert sound.returncode == 0, sound
+    assert "1 of 1 shards agree with 4 events" in sound.stdout
+    (told,) = json.loads(audit(running, "counted", "--json").stdout)
+    assert (told["sound"], told["told"]["issued"], told["told"]["budget_committed"]) == (True, 4, 10_000)
+    with Redis(unix_socket_path=str(data_of(running) / "store.sock")) as store:
+        store.hincrby(state_key("counted", 0), "redeemed", 1)
+        store.hdel("tg:{counted:0}:coupons:0", "2")
+        differs = audit(running)
+        store.hincrby(state_key("counted", 0), "redeemed", -1)
+    assert differs.returncode == 1
+    assert "counted, shard 0, coupon 2: events issued, record no record" in " ".join(differs.stdout.split())
+    unknown = audit(running, "nowhere")
+    assert (unknown.returncode, unknown.stderr) == (1, "tidegate: there is no campaign nowhere\n")

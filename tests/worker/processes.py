@@ -85,12 +85,14 @@ class Process:
 
 
 @contextmanager
-def running(module: str, store_url: str, folder: Path) -> Iterator[Process]:
+def running(module: str, store_url: str, folder: Path, **variables: str) -> Iterator[Process]:
     """`python -m module` for as long as the block lasts."""
     lines = folder / f"{module}.{len(list(folder.iterdir()))}.log"
     with lines.open("wb") as stdout:
         process = subprocess.Popen(
-            [sys.executable, "-m", module], env=environment(TIDEGATE_STORE_URL=store_url), stdout=stdout
+            [sys.executable, "-m", module],
+            env=environment(TIDEGATE_STORE_URL=store_url, TIDEGATE_DATA_DIR=str(folder / "data"), **variables),
+            stdout=stdout,
         )
     begun = Process(process, lines)
     try:

@@ -1,10 +1,15 @@
 """The scheduler: what is due is enqueued, once; what is not due costs a look."""
 
+from pathlib import Path
+
 import pytest
 
 from service.domain.campaign import CampaignStatus, IssueWindow
+from service.store import export, keys
 from service.store.catalogue import Catalogue
 from service.store.chores import ChoreStore
+from service.store.events import EventStore
+from service.store.export import Exporter
 from service.store.jobs import JobQueue
 from tests.store.desk import EXPIRY, LATER, LAUNCH, SECRET, DyingScripts, ProcessDied, Room, a_campaign
 from worker.schedule import SHARDS_PER_TICK, Schedule
@@ -17,7 +22,14 @@ WINDOW = IssueWindow(LAUNCH + HOUR, LAUNCH + 2 * HOUR)
 
 
 def schedule(room: Room, jobs: JobQueue) -> Schedule:
-    return Schedule(room.catalogue, ChoreStore(room.scripts), jobs)
+    exporter = Exporter(room.scripts, EventStore(room.client), Path(), retention_ms=0)
+    return Schedule(room.catalogue, ChoreStore(room.scripts), exporter, jobs)
+
+
+@pytest.fixture(autouse=True)
+def _no_export_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every campaign with a coupon has events to export; most tests are about other chores."""
+    monkeypatch.setattr(export, "EXPORT_EVERY_MS", 10**15)
 
 
 def waiting(jobs: JobQueue) -> list[str]:
@@ -136,3 +148,26 @@ async def test_many_campaigns_are_looked_at_a_bounded_number_a_tick(jobs: JobQue
         await rounds.enqueue_due()
         seen.append(len(waiting(jobs)))
     assert seen == [campaigns - 4, campaigns, campaigns]
+
+
+async def test_events_are_exported_once_they_have_gathered_for_a_while(
+    jobs: JobQueue, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "EXPORT_EVERY_MS", 10_000)
+    desk = await room.open()
+    await schedule(room, jobs).enqueue_due()
+    assert waiting(jobs) == []
+    await desk.issue()
+    await schedule(room, jobs).enqueue_due()
+    assert take_all(jobs) == ["export-spring"]
+    (event,) = await room.events()
+    state_key = keys.state_key("spring", 0)
+    assert await room.scripts.run("note_export", [state_key], "0-0", str(event.id), "2026-02-06", 100) == 1
+    await schedule(room, jobs).enqueue_due()
+    assert waiting(jobs) == []
+    await desk.issue("bob")
+    await schedule(room, jobs).enqueue_due()
+    assert waiting(jobs) == []
+    await room.clock.advance(10_000)
+    await schedule(room, jobs).enqueue_due()
+    assert waiting(jobs) == ["export-spring"]

@@ -21,8 +21,9 @@ local function write_through(record, sequence)
   for earlier = record.applied + 1, number do
     local lifted = extend_expiry(record.stored_expires_at, state.extensions, earlier, earlier)
     if lifted > record.stored_expires_at and (record.status == ISSUED or record.status == RESERVED) then
-      extended[earlier] = extended[earlier] or {}
-      table.insert(extended[earlier], sequence)
+      extended[earlier] = extended[earlier] or { coupons = {}, count = 0 }
+      add_to_runs(extended[earlier].coupons, sequence)
+      extended[earlier].count = extended[earlier].count + 1
     end
     record.stored_expires_at = lifted
   end
@@ -52,8 +53,8 @@ end
 redis.call('HSET', progress_key, 'done', integer(done))
 for earlier = 1, number do
   if extended[earlier] then
-    redis.call('HINCRBY', key_of(KEYS[1], 'extension:' .. earlier), 'changed', #extended[earlier])
-    record_event(KEYS[1], 'coupon.extended', { earlier, extended[earlier] })
+    redis.call('HINCRBY', key_of(KEYS[1], 'extension:' .. earlier), 'changed', extended[earlier].count)
+    record_coupon_event(KEYS[1], 'coupon.extended', { coupons = extended[earlier].coupons, extension = earlier })
   end
 end
-return { done, total, changed + (extended[number] and #extended[number] or 0) }
+return { done, total, changed + (extended[number] and extended[number].count or 0) }

@@ -16,7 +16,7 @@ local swept, due = stored_swept, stored_due
 if due > 0 and due <= now then
   swept, due = 0, 0
 end
-local last, expired = math.min(state.issued, swept + most), {}
+local last, expired, found = math.min(state.issued, swept + most), {}, 0
 while swept < last do
   local record = load_record(state_key, state, swept, now)
   local _, own_expiry = window_of(state.config.validity, record.issued_at, state.extensions,
@@ -26,18 +26,19 @@ while swept < last do
   end
   if record.status == EXPIRED and record.stored_status ~= EXPIRED then
     save_record(state_key, state, swept, record)
-    expired[#expired + 1] = swept
+    add_to_runs(expired, swept)
+    found = found + 1
   elseif record.status == ISSUED or record.status == RESERVED then
     local wakes = record.status == RESERVED and record.redemption.hold_until or record.expires_at
     due = due == 0 and wakes or math.min(due, wakes)
   end
   swept = swept + 1
 end
-if #expired > 0 then
+if found > 0 then
   save_counters(state_key, state)
-  record_event(state_key, 'coupon.expired', expired)
+  record_coupon_event(state_key, 'coupon.expired', { coupons = expired })
 end
 if swept ~= stored_swept or due ~= stored_due then
   redis.call('HSET', state_key, 'swept', integer(swept), 'survivors_due', integer(due))
 end
-return { swept == last and swept < state.issued and 'more' or 'idle', #expired }
+return { swept == last and swept < state.issued and 'more' or 'idle', found }

@@ -19,6 +19,6 @@ elseif number == #extensions + 1 then
   redis.call('HSET', KEYS[1], 'extensions', cmsgpack.pack(extensions))
   redis.call('HSET', key_of(KEYS[1], 'extension:' .. number), 'made_at', integer(made_at), 'until', integer(until_ms),
     'total', integer(state.issued), 'done', 0, 'changed', 0, 'reason', ARGV[5])
-  record_event(KEYS[1], 'campaign.extended', { number, until_ms, ARGV[5] })
+  record_event(KEYS[1], 'campaign.extended', { extension = number, until_ms = until_ms, reason = ARGV[5] })
 end
 return { 'extended', number, #extensions + 1 }

@@ -172,6 +172,6 @@ if #granted_users > 0 then
   if day then
     close_day(state_key, day)
   end
-  record_event(state_key, 'coupon.issued', { first = state.issued_before, count = #granted_users, amounts = amounts })
+  record_event(state_key, 'coupon.issued', { state.issued_before, #granted_users, amounts or config.amount })
 end
 return { now, starts_at, expires_at, results }

@@ -8,14 +8,16 @@ if not state then
 end
 local now = now_ms()
 local due = redis.call('ZRANGEBYSCORE', key_of(KEYS[1], 'holds'), '-inf', integer(now), 'LIMIT', 0, tonumber(ARGV[1]))
-local freed = {}
-for i, member in ipairs(due) do
+local freed, expired = {}, {}
+for _, member in ipairs(due) do
   local sequence = tonumber(member)
-  save_record(KEYS[1], state, sequence, load_record(KEYS[1], state, sequence, now))
-  freed[i] = sequence
+  local record = load_record(KEYS[1], state, sequence, now)
+  save_record(KEYS[1], state, sequence, record)
+  add_to_runs(record.status == EXPIRED and expired or freed, sequence)
 end
-if #freed > 0 then
+if #due > 0 then
   save_counters(KEYS[1], state)
-  record_event(KEYS[1], 'coupon.lapsed', freed)
+  record_coupon_event(KEYS[1], 'coupon.lapsed', { coupons = freed })
+  record_coupon_event(KEYS[1], 'coupon.expired', { coupons = expired })
 end
-return #freed
+return #due

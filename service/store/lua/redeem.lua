@@ -36,7 +36,8 @@ local function bucket_of(merchant)
   return bucket
 end
 
-local records, changed, event = {}, {}, {}
+local records, changed = {}, {}
+local reserved, redeemed = redemption_event(), redemption_event()
 
 local function find(sequence)
   local record = records[sequence] or load_record(state_key, state, sequence, now)
@@ -105,8 +106,7 @@ local function decide(sequence, merchant, order, order_amount, hold_ms)
     bucket.charged = true
   end
   changed[#changed + 1] = sequence
-  event[#event + 1] = { sequence, record.attempts, REDEMPTION_WORDS[record.redemption.status], merchant, order,
-    record.redemption.discount }
+  tell_redemption(hold_ms > 0 and reserved or redeemed, sequence, record)
   return { record.attempts, record.redemption.discount }
 end
 
@@ -127,6 +127,7 @@ if #changed > 0 then
     end
   end
   save_counters(state_key, state)
-  record_event(state_key, 'coupon.redeemed', event)
+  record_coupon_event(state_key, 'coupon.reserved', reserved)
+  record_coupon_event(state_key, 'coupon.redeemed', redeemed)
 end
 return { now, results }

@@ -25,12 +25,14 @@ local function deactivate(state_key, state, sequences, reason)
     records[sequence] = records[sequence] or load_record(state_key, state, sequence, now)
     results[i] = decide(sequence, records[sequence])
   end
+  local event = { coupons = {}, reason = reason }
   for _, change in ipairs(changed) do
     save_record(state_key, state, change[1], change[2])
-    record_event(state_key, 'coupon.deactivated', { change[1], reason })
+    add_to_runs(event.coupons, change[1])
   end
   if #changed > 0 then
     save_counters(state_key, state)
   end
+  record_coupon_event(state_key, 'coupon.deactivated', event)
   return results
 end

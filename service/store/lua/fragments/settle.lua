@@ -35,6 +35,16 @@ local function settle(state_key, sequence, attempt, from, to, event_type, reason
   if record.status == ISSUED then
     wake_sweep(state_key, record.expires_at)
   end
-  record_event(state_key, event_type, { sequence, attempt, reason })
+  if record.status == REDEEMED then
+    local event = redemption_event()
+    event.reason = reason
+    tell_redemption(event, sequence, record)
+    record_coupon_event(state_key, event_type, event)
+  else
+    record_coupon_event(state_key, event_type, { coupons = { sequence, 1 }, attempt = attempt, reason = reason })
+  end
+  if record.status == EXPIRED then
+    record_coupon_event(state_key, 'coupon.expired', { coupons = { sequence, 1 } })
+  end
   return describe_redemption('settled', record)
 end

@@ -1,0 +1,33 @@
+-- What the events tell of coupons: which, in runs of first and count, so that neighbours cost next to nothing. Each
+-- event says by its type what its coupons have become; together they rebuild every counter (service/domain/ledger.py).
+local function add_to_runs(runs, sequence)
+  local last = #runs
+  if last > 0 and runs[last - 1] + runs[last] == sequence then
+    runs[last] = runs[last] + 1
+  else
+    runs[last + 1], runs[last + 2] = sequence, 1
+  end
+end
+
+-- An event is only recorded if it concerns anybody.
+local function record_coupon_event(state_key, type, data)
+  if #data.coupons > 0 then
+    record_event(state_key, type, data)
+  end
+end
+
+-- Reservations or redemptions; their coupons stay in the order of the batch.
+local function redemption_event()
+  return { coupons = {}, redemptions = {} }
+end
+
+local function tell_redemption(event, sequence, record)
+  local redemption = record.redemption
+  add_to_runs(event.coupons, sequence)
+  table.insert(event.redemptions, { record.attempts, redemption.merchant, redemption.order, redemption.discount })
+end
+
+local function newest_event(state_key)
+  local newest = redis.call('XREVRANGE', key_of(state_key, 'events'), '+', '-', 'COUNT', 1)
+  return newest[1] and newest[1][1] or redis.call('HGET', key_of(state_key, 'export'), 'id') or '0-0'
+end

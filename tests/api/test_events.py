@@ -1,0 +1,171 @@
+"""Events over HTTP: complete, in order, from any cursor on; and who follows them is told what happens, and let go."""
+
+import json
+import time
+from base64 import urlsafe_b64encode
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api import events as api_events
+from service.api import listeners
+from service.api.parts import Parts
+from service.domain.events import COUPONS_PER_PART, STATUS_AFTER
+from service.store import keys
+from tests.api.caller import CAMPAIGN, Caller, field_errors, refusal
+from tests.api.process import ApiProcess, running_api
+from tests.store.desk import Room
+from tests.store.server import StoreServer
+from tests.story.running import eventually
+
+pytestmark = pytest.mark.anyio
+
+EVENTS = "/v1/campaigns/spring/events"
+
+
+def lines(answer: httpx.Response) -> list[dict[str, Any]]:
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+async def read(api: Caller, **query: Any) -> list[dict[str, Any]]:
+    return lines(await api.http.get(EVENTS, params=query))
+
+
+async def test_every_verb_is_told_with_its_codes_in_order(api: Caller) -> None:
+    await api.open()
+    assert await read(api) == []
+    codes = [await api.code(user) for user in ("ann", "bob", "cid", "dan")]
+    redemption = (await api.redeem(codes[0], order_amount=1000)).json()
+    held = (await api.redeem(codes[1], hold=True)).json()
+    await api.settle("commit", held["id"])
+    await api.settle("rollback", redemption["id"])
+    await api.deactivate(codes[3])
+    await api.extend()
+    told = await read(api)
+    assert [(line["type"], line["data"].get("codes")) for line in told] == [
+        *(("coupon.issued", [code]) for code in codes),
+        ("coupon.redeemed", codes[:1]),
+        ("coupon.reserved", codes[1:2]),
+        ("coupon.redeemed", codes[1:2]),
+        ("coupon.rolled_back", codes[:1]),
+        ("coupon.deactivated", codes[3:]),
+        ("campaign.extended", None),
+    ]
+    assert {line["type"] for line in told} <= set(STATUS_AFTER)
+    assert all(line["campaign_id"] == "spring" and line["at"].endswith("+00:00") for line in told)
+    assert told[0]["data"]["amount"] == 2500
+    (told_redemption,) = told[4]["data"]["redemptions"]
+    assert told_redemption == {
+        "id": redemption["id"],
+        "merchant_id": "tea-house",
+        "order_id": "order-1",
+        "discount_amount": 1000,
+    }
+    assert told[6]["data"]["redemptions"][0]["id"] == held["id"]
+    assert told[7]["data"]["redemptions"] == [{"id": redemption["id"]}]
+    assert told[8]["data"]["reason"] == "stolen"
+    assert told[9]["data"]["extension_id"] == "spring.1"
+    assert told[9]["data"]["expires_at"] == "2026-02-28T15:59:59.999+00:00"
+
+
+@pytest.mark.parametrize("limit", [1, 3, 200])
+async def test_reading_on_from_each_cursor_misses_nothing_and_repeats_nothing(
+    parts: Parts, api: Caller, limit: int
+) -> None:
+    parts.settings = parts.settings.model_copy(update={"campaign_shards": 3})
+    await api.open()
+    codes = {await api.code(f"user-{number}") for number in range(12)}
+    told: list[str] = []
+    query: dict[str, Any] = {"limit": limit}
+    while page := await read(api, **query):
+        assert len(page) <= limit
+        told += [code for line in page for code in line["data"]["codes"]]
+        query["cursor"] = page[-1]["cursor"]
+    assert len(told) == 12
+    assert set(told) == codes
+    assert await read(api, **query) == []
+
+
+async def test_an_event_of_many_coupons_is_told_in_several_lines_and_lost_by_no_cursor(room: Room, api: Caller) -> None:
+    await api.open()
+    many: Any = {"type": "coupon.lapsed", "data": b"\x81\xa7coupons\x92\x00\xcd\x02\x01"}
+    await room.client.xadd(keys.events_key("spring", 0), many)
+    first, second = await read(api)
+    assert (len(first["data"]["codes"]), len(second["data"]["codes"])) == (COUPONS_PER_PART, 1)
+    assert await read(api, cursor=first["cursor"]) == [first, second]
+    assert await read(api, cursor=second["cursor"]) == []
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["", "x", "!", "ö", "MC0w=", "MC0wLjAtMA", "a" * 4096, urlsafe_b64encode(b"1-2-3").decode(), "LTEtMA", "MDAtMA"],
+)
+async def test_a_cursor_that_nobody_was_given_is_refused(api: Caller, cursor: str) -> None:
+    await api.open()
+    assert "cursor" in field_errors(await api.http.get(EVENTS, params={"cursor": cursor}))
+
+
+async def test_bad_questions_are_refused(api: Caller) -> None:
+    assert refusal(await api.http.get(EVENTS)) == (404, "not_found")
+    await api.open()
+    for query in ({"limit": 0}, {"limit": 201}, {"limit": "all"}, {"follow": "maybe"}, {"cursor": "a" * 4097}):
+        assert field_errors(await api.http.get(EVENTS, params=query))
+
+
+async def test_a_cursor_before_what_was_trimmed_is_told_so_and_where_to_go_on(room: Room, api: Caller) -> None:
+    await api.open()
+    for user in ("ann", "bob", "cid"):
+        await api.issue(user)
+    told = await read(api)
+    events = await room.events()
+    await room.client.xtrim(keys.events_key("spring", 0), minid=str(events[2].id))
+    await room.client.hset(keys.export_key("spring", 0), "trimmed", str(events[1].id))
+    gone = await api.http.get(EVENTS, params={"cursor": told[0]["cursor"]})
+    assert refusal(gone) == (410, "cursor_expired")
+    assert await read(api, cursor=gone.json()["cursor"]) == told[2:]
+    assert await read(api, cursor=told[1]["cursor"]) == told[2:]
+    assert await read(api) == told[2:]
+
+
+async def test_too_many_listeners_are_sent_away_and_reading_goes_on(
+    api: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "MAX_LISTENERS", 0)
+    await api.open()
+    refused = await api.http.get(EVENTS, params={"follow": True})
+    assert refusal(refused) == (503, "too_many_listeners")
+    assert 1 <= int(refused.headers["retry-after"]) <= 1 + api_events.RETRY_SPREAD_S
+    assert await read(api) == []
+
+
+def open_and_issue(api: ApiProcess, users: list[str]) -> None:
+    """Open the campaign, if it is not, and issue a coupon to each user."""
+    httpx.post(f"{api.url}/v1/campaigns", json=CAMPAIGN | {"validity": {"timezone": "UTC", "duration": "P7D"}})
+    httpx.post(f"{api.url}/v1/campaigns/spring/start", json={"reason": "as planned"})
+    for user in users:
+        key = {"Idempotency-Key": "first"}
+        issued = httpx.post(f"{api.url}/v1/campaigns/spring/coupons", json={"user_id": user}, headers=key)
+        assert issued.status_code == 201, issued.text
+
+
+def test_who_follows_is_told_what_happens_and_let_go_with_the_service(own_store: StoreServer, tmp_path: Path) -> None:
+    with running_api(own_store.url, tmp_path / "log") as api:
+        open_and_issue(api, ["ann"])
+        with httpx.stream("GET", f"{api.url}{EVENTS}", params={"follow": True}, timeout=20) as answer:
+            arriving = (json.loads(line) for line in answer.iter_lines() if line.strip())
+            assert next(arriving)["type"] == "coupon.issued"
+            open_and_issue(api, ["bob"])
+            second = next(arriving)
+            assert len(second["data"]["codes"]) == 1
+            # Another who leaves without a word takes no place for long.
+            with httpx.stream("GET", f"{api.url}{EVENTS}", params={"follow": True, "cursor": second["cursor"]}):
+                pass
+            api.terminate()
+            began = time.monotonic()
+            assert list(arriving) == []
+            assert time.monotonic() - began < 8
+        eventually(lambda: api.has_ended(), "the API has ended")

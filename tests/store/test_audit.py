@@ -1,0 +1,267 @@
+"""The audit: day files and stream rebuild every counter, and whatever was tampered with is found and named."""
+
+import asyncio
+import gzip
+import itertools
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from service.domain.benefit import Percent, RedEnvelope
+from service.domain.money import Money
+from service.store import keys
+from service.store.audit import Audit, Mismatch, ShardAudit
+from service.store.day_files import DayFilesBroken
+from service.store.events import EventStore
+from service.store.export import Exporter
+from service.store.scripts import Scripts
+from tests.store.desk import EXPIRY, LATER, Desk, Room
+
+pytestmark = pytest.mark.anyio
+
+MINUTE = 60_000
+
+
+def exporter(room: Room, folder: Path) -> Exporter:
+    """It keeps nothing that was exported. Events are dated by the server's own clock, so it goes by that too."""
+    return Exporter(Scripts(room.client), EventStore(room.client), folder, retention_ms=-MINUTE)
+
+
+async def export(room: Room, desk: Desk, folder: Path) -> None:
+    """Export and trim everything there is."""
+    at_work = exporter(room, folder)
+    for shard in range(desk.campaign.shards):
+        with at_work.day_files(desk.campaign, shard).locked() as mine:
+            assert mine
+            while await at_work.export(desk.campaign, shard):
+                pass
+        while await at_work.trim(desk.campaign, shard, None):
+            pass
+
+
+async def audit(room: Room, desk: Desk, folder: Path) -> list[ShardAudit]:
+    found = Audit(room.scripts, EventStore(room.client), exporter(room, folder)).shards(desk.campaign)
+    return [shard async for shard in found]
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("spring/*.ndjson*"))
+
+
+async def live(desk: Desk, room: Room) -> None:
+    """Every way in which a coupon of the first shard can change."""
+    await desk.issue_batch([(f"user {number}", "first") for number in range(40)])
+    await desk.redeem(0)
+    await desk.redeem(1, hold_ms=MINUTE)
+    await desk.redeem(2, hold_ms=MINUTE)
+    await desk.redeem(3, hold_ms=MINUTE)
+    await desk.redeem(4, hold_ms=MINUTE)
+    await desk.redeem(5)
+    await desk.redeem(6)
+    await desk.settle("commit", 1)
+    await desk.settle("release", 2)
+    await desk.settle("rollback", 5)
+    await desk.deactivate(7)
+    await room.clock.advance(2 * MINUTE)
+    await desk.tidy()
+    await desk.redeem(4, order="another")
+
+
+async def live_on_until_expiry(desk: Desk, room: Room) -> None:
+    await desk.redeem(8, hold_ms=2 * MINUTE)
+    await desk.redeem(9, hold_ms=2 * MINUTE)
+    await desk.redeem(10, hold_ms=1)
+    await room.clock.set(EXPIRY - MINUTE)
+    await desk.redeem(11, hold_ms=2 * MINUTE)
+    await desk.redeem(12, hold_ms=2 * MINUTE)
+    await desk.redeem(13)
+    await desk.redeem(14, hold_ms=2 * MINUTE)
+    await desk.write_through((await desk.extend(LATER)).number)
+    await desk.issue("latecomer")
+    await room.clock.set(LATER + 1)
+    await desk.settle("rollback", 13)
+    await desk.settle("release", 11)
+    await room.clock.advance(MINUTE)
+    await desk.tidy()
+
+
+async def test_the_stream_alone_rebuilds_every_counter_through_the_whole_life(room: Room, tmp_path: Path) -> None:
+    desk = await room.open()
+    await live(desk, room)
+    (found,) = await audit(room, desk, tmp_path)
+    assert found.is_sound, found
+    await live_on_until_expiry(desk, room)
+    (found,) = await audit(room, desk, tmp_path)
+    assert found.is_sound, found
+    assert found.told is not None
+    assert found.told.expired > 30
+    assert found.told == await desk.counters()
+
+
+async def test_day_files_and_the_rest_of_the_stream_rebuild_them_too(room: Room, tmp_path: Path) -> None:
+    desk = await room.open(shards=2)
+    await live(desk, room)
+    await export(room, desk, tmp_path)
+    assert await room.client.xlen(keys.events_key("spring", 0)) == 0
+    await live_on_until_expiry(desk, room)
+    assert all(shard.is_sound for shard in await audit(room, desk, tmp_path))
+    await export(room, desk, tmp_path)
+    assert await room.client.xlen(keys.events_key("spring", 0)) == 0
+    first, second = await audit(room, desk, tmp_path)
+    assert first.is_sound
+    assert first.told == first.kept
+    assert second.is_sound
+    assert first.events > 20
+
+
+async def test_drawn_amounts_are_rebuilt_from_the_events(room: Room, tmp_path: Path) -> None:
+    pot = RedEnvelope(10_007, 60, 1, "CNY")
+    desk = await room.open(benefit=pot, max_coupons=60, budget=Money(10_007, "CNY"), shards=2)
+    await live(desk, room)
+    await export(room, desk, tmp_path)
+    await live_on_until_expiry(desk, room)
+    audits = await audit(room, desk, tmp_path)
+    assert all(shard.is_sound for shard in audits), audits
+    assert 0 < sum(shard.told.budget_committed for shard in audits if shard.told) < 10_007
+
+
+async def test_percentages_are_rebuilt_at_their_worst_case(room: Room, tmp_path: Path) -> None:
+    desk = await room.open(benefit=Percent(20, 2500, "CNY"))
+    await desk.issue_batch([(f"user {number}", "first") for number in range(4)])
+    await desk.redeem(0, amount=1000)
+    await desk.deactivate(1, 2)
+    (found,) = await audit(room, desk, tmp_path)
+    assert found.is_sound, found
+    assert found.told is not None
+    assert (found.told.budget_committed, found.told.deactivated) == (5000, 2)
+
+
+async def test_an_event_with_too_few_amounts_is_noticed(room: Room, tmp_path: Path) -> None:
+    desk = await room.open(benefit=RedEnvelope(1_000, 9, 1, "CNY"), max_coupons=9, budget=Money(1_000, "CNY"))
+    data = msgpack.packb([0, 2, [7]])
+    await room.client.xadd(keys.events_key("spring", 0), {"type": "coupon.issued", "data": data})
+    (found,) = await audit(room, desk, tmp_path)
+    assert found.broken.endswith("names 2 coupons and 1 amounts")
+
+
+async def test_a_campaign_without_a_coupon_is_sound(room: Room, tmp_path: Path) -> None:
+    desk = await room.open()
+    (found,) = await audit(room, desk, tmp_path)
+    assert (found.is_sound, found.events) == (True, 0)
+    assert files(tmp_path) == []
+
+
+async def test_records_that_say_another_status_are_named(room: Room, tmp_path: Path) -> None:
+    desk = await room.open()
+    await desk.issue_batch([(f"user {number}", "first") for number in range(200)])
+    record = await room.client.hget("tg:{spring:0}:coupons:1", "2")
+    assert isinstance(record, bytes)
+    await room.client.hset("tg:{spring:0}:coupons:1", "2", b"\x03" + record[1:])
+    await room.client.hdel("tg:{spring:0}:coupons:0", "5")
+    await room.client.hset("tg:{spring:0}:coupons:1", "72", record)
+    (found,) = await audit(room, desk, tmp_path)
+    assert not found.is_sound
+    assert found.told == found.kept
+    assert found.mismatches == (
+        Mismatch(0, 5, "issued", None),
+        Mismatch(0, 130, "issued", "redeemed"),
+        Mismatch(0, 200, None, "issued"),
+    )
+
+
+async def test_a_block_of_records_that_is_gone_is_noticed(room: Room, tmp_path: Path) -> None:
+    desk = await room.open()
+    await desk.issue_batch([(f"user {number}", "first") for number in range(200)])
+    await room.client.delete("tg:{spring:0}:coupons:1")
+    (found,) = await audit(room, desk, tmp_path)
+    assert (found.differing, len(found.mismatches)) == (72, 72)
+
+
+@pytest.mark.parametrize("counter", ["issued", "outstanding", "redeemed", "committed"])
+async def test_a_counter_that_drifted_is_noticed(room: Room, tmp_path: Path, counter: str) -> None:
+    desk = await room.open()
+    await desk.issue()
+    await room.client.hincrby(keys.state_key("spring", 0), counter, 1)
+    (found,) = await audit(room, desk, tmp_path)
+    assert not found.is_sound
+    assert found.differing == 0
+    assert found.told != found.kept
+
+
+async def test_an_event_that_was_lost_is_noticed(room: Room, tmp_path: Path) -> None:
+    desk = await room.open()
+    for number in range(3):
+        await desk.issue(f"user {number}")
+    events: Any = await room.client.xrange(keys.events_key("spring", 0))
+    await room.client.xdel(keys.events_key("spring", 0), events[1][0])
+    (found,) = await audit(room, desk, tmp_path)
+    assert found.broken.endswith("issues coupon 2, but 1 is the next")
+
+
+async def test_day_files_that_are_gone_or_damaged_are_noticed(room: Room, tmp_path: Path) -> None:
+    desk = await room.open()
+    await live(desk, room)
+    await export(room, desk, tmp_path)
+    (file,) = files(tmp_path)
+    whole = file.read_bytes()
+    lines = gzip.decompress(whole).splitlines(keepends=True)
+    rewritten = [gzip.compress(b"".join(kept)) for kept in (lines[1:], lines[:-1], lines[::-1], [b"{}\n", *lines])]
+    for damaged in (whole[: len(whole) // 2], b"\0" + whole, lines[0], *rewritten):
+        file.write_bytes(damaged)
+        (found,) = await audit(room, desk, tmp_path)
+        assert found.broken, damaged
+    file.unlink()
+    (found,) = await audit(room, desk, tmp_path)
+    assert found.broken.startswith("the day files of shard 0 end with 0-0, not with ")
+
+
+async def test_the_audit_writes_nothing_and_may_run_while_coupons_are_issued(room: Room, tmp_path: Path) -> None:
+    desk = await room.open(max_coupons=100_000)
+    done = asyncio.Event()
+
+    async def keep_issuing() -> None:
+        for batch in itertools.count():
+            await desk.issue_batch([(f"user {batch} {number}", "first") for number in range(256)])
+            await desk.redeem(batch)
+            if done.is_set():
+                return
+
+    issuing = asyncio.create_task(keep_issuing())
+    for _ in range(5):
+        (found,) = await audit(room, desk, tmp_path)
+        assert found.is_sound, found
+    done.set()
+    await issuing
+    before = await room.everything()
+    await audit(room, desk, tmp_path)
+    assert await room.everything() == before
+
+
+async def test_files_of_another_store_are_neither_overwritten_nor_gone_on_with(room: Room, tmp_path: Path) -> None:
+    desk = await room.open()
+    await desk.issue()
+    await export(room, desk, tmp_path)
+    (file,) = files(tmp_path)
+    whole = file.read_bytes()
+    await room.client.delete(keys.export_key("spring", 0))
+    await desk.issue("bob")
+    with pytest.raises(DayFilesBroken, match="move the campaign's folder away"):
+        await export(room, desk, tmp_path)
+    assert file.read_bytes() == whole
+
+
+async def test_a_file_that_is_not_where_it_was_left_stops_the_export_and_the_trimming(
+    room: Room, tmp_path: Path
+) -> None:
+    desk = await room.open()
+    await desk.issue()
+    await export(room, desk, tmp_path)
+    await desk.issue("bob")
+    with pytest.raises(DayFilesBroken, match="has 0 bytes where"):
+        await export(room, desk, tmp_path / "elsewhere")
+    assert await room.client.xlen(keys.events_key("spring", 0)) == 1
+    await export(room, desk, tmp_path)
+    (found,) = await audit(room, desk, tmp_path)
+    assert (found.is_sound, found.events) == (True, 2)
