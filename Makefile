@@ -26,8 +26,8 @@ run: $(VENV)/.run ## run everything here: store, API, worker, scheduler, and a c
 test: $(VENV)/.dev ## run the tests
 	@$(IN_VENV) pytest $(ARGS)
 
-soak: $(VENV)/.dev ## test the store against its model for many lives: ARGS adds pytest options
-	@TIDEGATE_SOAK_EXAMPLES=5000 $(IN_VENV) pytest tests/store/test_model.py $(ARGS)
+soak: $(VENV)/.dev ## live many more lives of the store and the breaker: ARGS adds pytest options
+	@TIDEGATE_SOAK_EXAMPLES=5000 $(IN_VENV) pytest tests/store/test_model.py tests/gate/test_breaker_simulation.py $(ARGS)
 
 lint: $(VENV)/.dev ## format, lint, types, import contracts, Prometheus rules, settings table
 	$(VENV)/bin/ruff format --check .

@@ -16,7 +16,7 @@ from service.api import hot_calls
 from service.api.door import Doorkeeper
 from service.api.exchange import body_too_large, request_id_of
 from service.api.parts import Parts
-from service.api.paused import PausedAnswers
+from service.api.paused import refused_at_a_glance
 from service.api.problems import Answer, internal_error, not_found
 from service.api.vocabulary import MAX_BODY_BYTES
 from service.domain.codes import split_code
@@ -41,7 +41,6 @@ class FastLane:
     def __init__(self, parts: Parts, doorkeeper: Doorkeeper | None) -> None:
         self.parts = parts
         self.doorkeeper = doorkeeper
-        self._paused = PausedAnswers(parts)
         self._default_headers: Headers = []
         self._openings: dict[tuple[int, bytes], bytes] = {}
 
@@ -56,13 +55,11 @@ class FastLane:
             return None if split is None or known is None else RedeemExchange(self, connection, known, split[1])
         return None
 
-    def is_paused(self) -> bool:
-        """Whether nobody at all is let in, so that a glance at a request is enough."""
-        return self.parts.breaker.share_permille == 0 and self.doorkeeper is None
-
     def refusal(self, data: bytes) -> Answer | None:
-        """The answer to a whole request to issue while that is so, if it is as plain as can be."""
-        return self._paused.answer_to(data)
+        """The answer to a whole plain request while a breaker lets nobody in; None for whatever needs a closer look."""
+        if self.doorkeeper is not None or not self.parts.breaker.is_refusing:
+            return None
+        return refused_at_a_glance(self.parts, data)
 
     def spelled(self, answer: Answer, request_id: bytes, keep_alive: bool, default_headers: Headers) -> bytes:
         """The answer as it goes over the wire."""
@@ -241,7 +238,7 @@ class FastLaneProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Answer at a glance while the breaker is open, else begin to read."""
         lane = self._lane
-        if lane is not None and lane.is_paused() and self._is_idle() and (refusal := lane.refusal(data)) is not None:
+        if lane is not None and self._is_idle() and (refusal := lane.refusal(data)) is not None:
             self.answer(refusal, request_id_of(b""), keep_alive=True)
             lane.parts.metrics.observe_request("issue", refusal.status, 0.0)
         else:

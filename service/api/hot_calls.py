@@ -61,8 +61,8 @@ async def issue(parts: Parts, campaign_id: str, key: bytes, body: bytes) -> Answ
 
 
 def refused_unread(parts: Parts, campaign_id: str) -> Answer | None:
-    """The answer to everybody while the breaker is open, before a body is read; None while it lets anyone in."""
-    return paused(parts, campaign_id) if parts.breaker.share_permille == 0 else None
+    """The answer to everybody while a breaker is open, before a body is read; None while it lets anyone in."""
+    return paused(parts, campaign_id) if parts.breaker.refuses_everybody(campaign_id) else None
 
 
 def read_issue(parts: Parts, campaign_id: str, key: bytes, body: bytes) -> tuple[str, bytes] | Answer:
@@ -76,7 +76,7 @@ def read_issue(parts: Parts, campaign_id: str, key: bytes, body: bytes) -> tuple
         user_id = _ISSUE_BODY.validate_json(body).user_id
     except ValidationError as error:
         return invalid(error.errors(include_url=False, include_input=False))
-    if not parts.breaker.admits_user(user_id):
+    if not parts.breaker.admits(campaign_id, user_id):
         return paused(parts, campaign_id, user_id)
     return user_id, key
 
@@ -156,7 +156,7 @@ def redeem_answer(parts: Parts, known: KnownCampaign, sealed: str, outcome: Rede
 
 def paused(parts: Parts, campaign_id: str, user_id: str | None = None) -> Answer:
     """What a caller is told whom the breaker does not let in, and when to come back."""
-    outcome = IssuancePaused("breaker", parts.breaker.retry_after_s(user_id))
+    outcome = IssuancePaused("breaker", parts.breaker.retry_after_s(campaign_id, user_id))
     parts.metrics.count_unserved("issue", parts.catalogue.known(campaign_id), outcome)
     return issue_refusal(outcome)
 

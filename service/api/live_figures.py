@@ -11,9 +11,10 @@ from prometheus_client.registry import Collector
 from service import __version__
 from service.api.metrics import MAX_CAMPAIGN_LABELS
 from service.api.parts import Parts
-from service.domain.breaker import ALL, Mode, State
+from service.domain.breaker import Mode, State
 from service.domain.campaign import CampaignStatus, scheduled_status
 from service.domain.coupon import Counters
+from service.domain.ramp import ALL
 from service.store.catalogue import CampaignLedger
 from service.store.extensions import ExtensionProgress
 from service.store.jobs import QueueFigures
@@ -86,6 +87,20 @@ def _process_families(parts: Parts, store_up: bool) -> Iterator[Metric]:
     yield _gauge("breaker_share_ratio", "Share of users let in", [], [([], breaker.share_permille / ALL)])
     signals = [([signal], value) for signal, value in breaker.sample.items()]
     yield _gauge("breaker_signal", "The signals that open it", ["signal"], signals)
+    yield _gauge("in_flight_limit", "Requests to issue that may be in flight", [], [([], breaker.in_flight_limit)])
+    campaigns = list(breaker.campaigns.items())[:MAX_CAMPAIGN_LABELS]
+    yield _gauge(
+        "campaign_breaker_state",
+        "The state of the campaigns' own breakers",
+        ["campaign", "state"],
+        [([name, s], circuit.record.state is s) for name, circuit in campaigns for s in State],
+    )
+    yield _gauge(
+        "campaign_breaker_signal",
+        "The signals that open them",
+        ["campaign", "signal"],
+        [([name, signal], value) for name, circuit in campaigns for signal, value in circuit.sample.items()],
+    )
 
 
 def _store_families(figures: StoreFigures | None) -> Iterator[Metric]:

@@ -13,7 +13,6 @@ from typing import Final, Literal, assert_never
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from service.domain.breaker import BreakerRecord, Sample
 from service.domain.outcomes import (
     AlreadyRedeemed,
     BudgetExhausted,
@@ -46,6 +45,7 @@ from service.domain.outcomes import (
     UnknownCode,
 )
 from service.gate.signals import BatchReport
+from service.gate.transition import Transition
 from service.store.catalogue import KnownCampaign
 
 MAX_CAMPAIGN_LABELS: Final = 100
@@ -163,6 +163,18 @@ class Metrics:
             ["from", "to", "reason"],
             registry=self.registry,
         )
+        self._campaign_transitions = Counter(
+            "tidegate_campaign_breaker_transitions_total",
+            "Changes of a campaign's breaker's state",
+            ["campaign", "from", "to", "reason"],
+            registry=self.registry,
+        )
+        self._shadow_refusals = Counter(
+            "tidegate_breaker_shadow_refusals_total",
+            "Requests that a breaker in shadow would have refused",
+            ["campaign"],
+            registry=self.registry,
+        )
         self._failures = Counter(
             "tidegate_store_call_failures_total", "Store calls that failed", ["verb", "kind"], registry=self.registry
         )
@@ -226,10 +238,20 @@ class Metrics:
         campaign = OTHER if known is None else self.campaign_label(known.campaign.id)
         self._unserved[verb, campaign, outcome_label(outcome)] += 1
 
-    def count_transition(self, old: BreakerRecord, new: BreakerRecord, _sample: Sample) -> None:
-        """Count a change of the breaker's state; an override that changes none is not one."""
-        if old.state is not new.state:
-            self._transitions.labels(old.state, new.state, new.reason).inc()
+    def count_transition(self, transition: Transition) -> None:
+        """Count a change of a breaker's state; an override that changes none is not one."""
+        before, after = transition.before, transition.after
+        if before.state is after.state:
+            return
+        change = (before.state, after.state, after.reason)
+        if transition.campaign_id:
+            self._campaign_transitions.labels(self.campaign_label(transition.campaign_id), *change).inc()
+        else:
+            self._transitions.labels(*change).inc()
+
+    def count_shadow_refusal(self, known: KnownCampaign | None) -> None:
+        """Count a request that a breaker in shadow would have refused."""
+        self._shadow_refusals.labels(OTHER if known is None else self.campaign_label(known.campaign.id)).inc()
 
     def campaign_label(self, campaign_id: str) -> str:
         """The campaign's id, or `other` once too many have one."""

@@ -6,9 +6,11 @@ from fastapi import APIRouter, Response
 
 from service.api import live_figures
 from service.api.door import PartsOf
-from service.api.problems import PUBLIC_MESSAGE, Refused, problem, retry_after
-from service.api.wire import Breaker, BreakerOverride, IssuanceStatus
+from service.api.parts import Parts
+from service.api.problems import PUBLIC_MESSAGE, Refused, not_found, problem, retry_after
+from service.api.wire import Breaker, BreakerOverride, IssuanceStatus, OverrideInForce
 from service.domain.breaker import Issuance
+from service.store.breaker_state import WHOLE, TooManyBreakers
 from service.store.scripts import StoreError
 
 router = APIRouter(tags=["operations"])
@@ -31,16 +33,16 @@ async def read_status(parts: PartsOf) -> IssuanceStatus:
 
 @router.put("/v1/breaker")
 async def override_breaker(override: BreakerOverride, parts: PartsOf) -> Breaker:
-    """Force the breaker open or closed, or leave it to itself again. Redemption goes on in any case."""
-    await parts.breaker.override(override.mode, "operator", override.reason, override.ttl_s)
-    status = parts.breaker.status()
-    return Breaker(
-        mode=status.mode,
-        issuance=status.issuance.value,
-        reason=status.reason,
-        since=_moment(status.since_ms),
-        epoch=status.epoch,
-    )
+    """Force the breaker open, closed or into shadow, or leave it to itself again. Redemption goes on in any case."""
+    return await _override(parts, WHOLE, override)
+
+
+@router.put("/v1/campaigns/{campaign_id}/breaker")
+async def override_campaign_breaker(campaign_id: str, override: BreakerOverride, parts: PartsOf) -> Breaker:
+    """Force one campaign's breaker, or leave it to itself again. What was said of all campaigns holds beside it."""
+    if await parts.catalogue.find(campaign_id) is None:
+        raise Refused(not_found())
+    return await _override(parts, campaign_id, override)
 
 
 @router.get("/metrics", response_class=Response)
@@ -66,6 +68,27 @@ async def is_ready(parts: PartsOf) -> dict[str, str]:
     if parts.breaker.sheds_alone:
         raise Refused(problem("not_ready", "This process is overloaded and sheds its own load.", retry_after(1)))
     return {"status": "ready"}
+
+
+async def _override(parts: Parts, campaign_id: str, override: BreakerOverride) -> Breaker:
+    try:
+        await parts.breaker.override(override.mode, "operator", override.reason, override.ttl_s, campaign_id)
+    except TooManyBreakers as error:
+        raise Refused(problem("too_many_breakers", f"{error}.")) from None
+    status = parts.breaker.breaker_status(campaign_id)
+    word = status.override
+    return Breaker(
+        mode=status.mode,
+        issuance=status.issuance.value,
+        reason=status.reason,
+        since=_moment(status.since_ms),
+        epoch=status.epoch,
+        override=OverrideInForce(
+            actor=word.actor,
+            reason=word.reason,
+            expires_at=None if word.expires_at_ms is None else _moment(word.expires_at_ms),
+        ),
+    )
 
 
 def _moment(instant_ms: int) -> datetime:

@@ -14,11 +14,11 @@ import structlog
 from service.api.listeners import Listeners
 from service.api.metrics import Metrics
 from service.api.spelling import CampaignSpelling
-from service.domain.breaker import BreakerRecord, Sample
 from service.domain.outcomes import IssueOutcome, RedeemOutcome
 from service.gate.breaker import Breaker
 from service.gate.group_commit import Bounds, GroupCommit
 from service.gate.signals import BatchReport, Signals
+from service.gate.transition import Transition
 from service.settings import Settings
 from service.store.breaker_state import SharedBreakerState
 from service.store.catalogue import Catalogue, KnownCampaign
@@ -31,6 +31,7 @@ from service.store.jobs import JobQueue
 from service.store.pipeline import pipelined
 from service.store.quotas import QuotaStore
 from service.store.scripts import STORE_CLOCK, Scripts
+from service.store.vitals import VitalSigns
 from service.store.webhooks import WebhookStore
 
 log = structlog.get_logger()
@@ -64,10 +65,14 @@ class Parts:
         self.listeners = Listeners()
         self.webhooks = WebhookStore(client, scripts)
         self.jobs = JobQueue(settings.effective_queue_url)
-        signals = Signals()
+        signals = Signals(lambda: self.issuing.lines(), lambda: self.redeeming.lines())
         replica_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self.breaker = Breaker(signals, SharedBreakerState(client, clock=clock), settings.breaker, replica_id)
+        shared, vital_signs = SharedBreakerState(client, clock=clock), VitalSigns(client, self.jobs)
+        self.breaker = Breaker(signals, shared, settings.breaker, replica_id, vital_signs.read)
         self.breaker.on_transition += [self.metrics.count_transition, _log_transition]
+        self.breaker.on_shadow_refusal.append(
+            lambda campaign_id: self.metrics.count_shadow_refusal(self.catalogue.known(campaign_id))
+        )
 
         def observe(report: BatchReport) -> None:
             signals.observe(report)
@@ -129,13 +134,5 @@ def _stop_if_broken(task: asyncio.Task[None]) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def _log_transition(old: BreakerRecord, new: BreakerRecord, sample: Sample) -> None:
-    log.warning(
-        "breaker changed",
-        before=old.state,
-        after=new.state,
-        mode=new.override.mode,
-        reason=new.reason,
-        epoch=new.epoch,
-        signals={signal.value: round(value, 6) for signal, value in sample.items()},
-    )
+def _log_transition(transition: Transition) -> None:
+    log.warning("breaker changed", **transition.facts)

@@ -94,6 +94,7 @@ PROBLEMS: Final = {
     "sold_out": (409, "All coupons are issued"),
     "store_unavailable": (503, "The store does not answer"),
     "too_many_attempts": (409, "The coupon was given back too often"),
+    "too_many_breakers": (409, "As many campaigns as may have a breaker of their own have one"),
     "too_many_campaigns": (409, "There are as many campaigns as there may be"),
     "too_many_extensions": (409, "The campaign was extended as often as it may be"),
     "too_many_listeners": (503, "As many follow events as may"),

@@ -309,21 +309,30 @@ class IssuanceStatus(Wire):
 
 
 class BreakerOverride(Wire):
-    """The operator's word over the breaker's own; it runs out after `ttl_s`."""
+    """The operator's word over a breaker's own, until `ttl_s` is over. In `shadow` it decides, and refuses nobody."""
 
     mode: Annotated[Mode, Strict(False)]
     reason: Text
     ttl_s: Annotated[int, Field(ge=1, le=MAX_OVERRIDE_S)] | None = None
 
 
+class OverrideInForce(Wire):
+    """The operator's last word, as it stands."""
+
+    actor: str
+    reason: str
+    expires_at: Moment | None
+
+
 class Breaker(Wire):
-    """The breaker as this process sees it."""
+    """The breaker as this process sees it, of all campaigns or of one."""
 
     mode: Mode
     issuance: Literal["issuing", "paused", "recovering"]
     reason: str
     since: Moment
     epoch: int
+    override: OverrideInForce
 
 
 class WebhookRequest(Wire):

@@ -9,22 +9,34 @@ import typer
 from pydantic import BaseModel
 
 from service.cli.failures import CommandError, ExitCode
-from service.domain.breaker import BreakerPolicy, Threshold
+from service.domain.breaker import BreakerPolicy
+from service.domain.saturation import Threshold
 from service.settings import Settings, variable
 
 BEGIN: Final = "<!-- settings:begin -->"
 END: Final = "<!-- settings:end -->"
 BREAKER: Final = {
-    "queue_wait": "Seconds that requests wait for their batch",
+    "queue_wait": "Seconds that requests wait for their batch, in the mean of a second",
+    "queue_standing": "Seconds that even the luckiest request of 100 ms waits for its batch",
+    "in_flight": "Requests in flight, as a share of the limit learned from their times",
     "store_call_time": "Seconds that the slowest store calls take",
+    "store_silence": "Seconds that the store owes an answer; from `trip` on nobody is let in until it comes",
+    "store_timeouts": "Share of store calls that time out, between 0 and 1",
     "store_failures": "Share of store calls that fail, between 0 and 1",
     "event_loop_lag": "Seconds that the event loop runs late",
+    "process_cpu": "Cores that the process keeps busy; one is an event loop at its peak",
+    "store_memory": "Share of its `maxmemory` that the store uses",
+    "store_disk_delay": "Writes to disk a second that the store had to wait for (`aof_delayed_fsync`)",
+    "job_wait": "Seconds that RQ's oldest job has been waiting",
+    "redemption_backlog": "Requests to redeem that wait in all processes together",
     "samples_to_trip": "Samples in a row, 100 ms apart, that must be over before the breaker trips.",
     "minimum_pause_ms": "First pause, in milliseconds; it doubles when the breaker trips again soon.",
     "maximum_pause_ms": "Longest pause, in milliseconds.",
+    "pause_jitter_permille": "By how much at most, in a thousandth, a pause is made longer at random.",
     "well_before_reopening_ms": "How long all signals must be well before issuance reopens, in milliseconds.",
     "ramp_ms": "How long reopening takes from the first users to all, in milliseconds.",
     "ramp_start_permille": "Users in a thousand that are let in first when issuance reopens.",
+    "maximum_ramp_halvings": "How often at most the ramp is halved when the breaker trips on it.",
     "trip_memory_ms": "How soon after reopening a trip counts as the same trouble, in milliseconds.",
 }
 """The domain's breaker knows no settings, so its figures are explained here; one without a word fails the check."""

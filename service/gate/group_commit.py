@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from service.domain.outcomes import Overloaded, StoreUnavailable
+from service.gate.meters import Line
 from service.gate.signals import BatchReport, failure_of
 from service.store.catalogue import KnownCampaign
 from service.store.scripts import StoreError
@@ -107,6 +108,19 @@ class GroupCommit(Generic[Request, Outcome]):
         if not line.calls or (len(line.calls) < MAX_CALLS and len(line.waiting) >= WORTH_ANOTHER_CALL):
             line.calls.add(asyncio.create_task(self._drain(line)))
 
+    def lines(self) -> list[Line]:
+        """How every line stands now, for whoever samples them."""
+        now_s = self._clock()
+        return [
+            Line(
+                line.campaign.campaign.id,
+                len(line.waiting),
+                sum(size for _, size in line.under_way),
+                max((now_s - began_s for began_s, _ in line.under_way), default=0.0),
+            )
+            for line in self._lines.values()
+        ]
+
     async def _drain(self, line: "_Line[Request, Outcome]") -> None:
         try:
             while batch := self._depart(line):
@@ -136,6 +150,8 @@ class GroupCommit(Generic[Request, Outcome]):
 
     async def _commit(self, line: "_Line[Request, Outcome]", batch: "list[Waiter[Request, Outcome]]") -> None:
         began_s = self._clock()
+        call = (began_s, len(batch))
+        line.under_way.append(call)
         failure = None
         try:
             outcomes = await self._call(line.campaign, line.shard, [waiter.request for waiter in batch])
@@ -152,8 +168,19 @@ class GroupCommit(Generic[Request, Outcome]):
         else:
             # The next batch leaves first: the store need not wait while this one's answers are written.
             asyncio.get_running_loop().call_soon(self._deliver, line.campaign, batch, outcomes)
-        waited_s = began_s - batch[0].since_s
-        self._observe(BatchReport(self._verb, len(batch), waited_s, self._clock() - began_s, failure))
+        finally:
+            line.under_way.remove(call)
+        self._observe(
+            BatchReport(
+                self._verb,
+                len(batch),
+                waited_s=began_s - batch[0].since_s,
+                store_s=self._clock() - began_s,
+                failure=failure,
+                campaign_id=line.campaign.campaign.id,
+                least_waited_s=began_s - batch[-1].since_s,
+            )
+        )
 
     def _deliver(
         self, campaign: KnownCampaign, batch: "list[Waiter[Request, Outcome]]", outcomes: list[Outcome]
@@ -177,6 +204,7 @@ class _Line(Generic[Request, Outcome]):
         self.shard = shard
         self.key = campaign.state_keys[shard]
         self.calls: set[asyncio.Task[None] | None] = set()
+        self.under_way: list[tuple[float, int]] = []
         self.waiting: deque[Waiter[Request, Outcome]] = deque()
 
 

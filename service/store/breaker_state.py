@@ -1,88 +1,178 @@
-"""Why: all replicas must pause and reopen as one, so the breaker's record lives where each of them can see it.
+"""Why: all replicas must pause and reopen as one, so the breakers' records live where each of them can see them.
 
-The record changes by compare-and-set on its epoch; a replica's pulse leaves its vote and reads what is in force.
+A record changes by compare-and-set on its epoch; a replica's pulse leaves its ballot and reads what is in force. The
+whole's record has no name, a campaign's has the campaign's id.
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from service.domain.breaker import BreakerRecord
+from service.domain.breaker import NEVER_CHANGED, BreakerRecord
 from service.store.scripts import STORE_CLOCK, Scripts, StoreError, StoreTimeout, StoreUnreachable
+from service.store.vitals import Vitals
 
 STATE_KEY: Final = "tg:{breaker}:state"
-VOTES_KEY: Final = "tg:{breaker}:votes"
+BALLOTS_KEY: Final = "tg:{breaker}:ballots"
+VITALS_KEY: Final = "tg:{breaker}:vitals"
+HISTORY_KEY: Final = "tg:{breaker}:events"
 CHANNEL: Final = "tg:breaker"
+CAMPAIGNS_CHANNEL: Final = "tg:breaker:campaigns"
+WHOLE: Final = ""
+MOST_CAMPAIGNS: Final = 64
+"""How many campaigns may have a record of their own; one more is guarded by each replica for itself."""
+MOST_ENTRIES: Final = 10_000
 CALL_TIMEOUT_S: Final = 0.4
 SUBSCRIBE_TIMEOUT_S: Final = 2.0
-VOTE_RENEWED_AFTER_MS: Final = 1_000
-VOTE_SILENT_AFTER_MS: Final = 3_000
+LINK_CHECKED_AFTER_S: Final = 1.0
+BALLOT_RENEWED_AFTER_MS: Final = 1_000
+BALLOT_SILENT_AFTER_MS: Final = 3_000
+VITALS_DUE_AFTER_MS: Final = 1_000
+
+OnRecord = Callable[[str, BreakerRecord], None]
+
+
+class TooManyBreakers(StoreError):
+    """As many campaigns as may have a breaker's record have one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """What a replica says: why it is sick, of the whole and of campaigns, and about how many redemptions wait."""
+
+    sick: Mapping[str, str] = field(default_factory=dict)
+    backlog: int = 0
+
+    def to_json(self) -> str:
+        """Return the ballot as one line of JSON, the same for the same ballot."""
+        return json.dumps({"sick": self.sick, "backlog": self.backlog}, separators=(",", ":"), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "Ballot":
+        """Read what `to_json` wrote, and what a newer version may have added. Raises StoreError if it is no ballot."""
+        try:
+            fields = json.loads(text)
+            return Ballot(dict(fields["sick"]), int(fields["backlog"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"no ballot: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """What a replica learns: the store's time, the record in force, and every live replica's vote, its own included."""
+    """What a replica learns: the store's time, the records in force, and every live replica's ballot, its own included.
+
+    `vitals` is what was read last, if anything; if `vitals_due`, it is this replica's turn to read them for all.
+    """
 
     now_ms: int
-    record: BreakerRecord
-    votes: Mapping[str, str]
+    records: Mapping[str, BreakerRecord]
+    ballots: Mapping[str, Ballot]
+    vitals: Vitals | None = None
+    vitals_due: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A record for the whole or a campaign, the epoch it was built on, and why, for the history.
+
+    Without a record the campaign's is to be forgotten.
+    """
+
+    campaign_id: str
+    built_on: int
+    record: BreakerRecord | None
+    entry: Mapping[str, Any]
 
 
 class SharedBreakerState:
-    """The breaker's record in the store.
+    """The breakers' records in the store.
 
-    A call ends within CALL_TIMEOUT_S. Clients must not retry by themselves; `subscription` is for one of its own with
-    a health check interval, without which a link that dies silently goes unnoticed. `clock` is the scripts' fragment.
+    A call ends within CALL_TIMEOUT_S. Clients must not retry by themselves. `clock` is the scripts' fragment.
     """
 
     def __init__(self, commands: Redis, subscription: Redis | None = None, clock: str = STORE_CLOCK) -> None:
         self._scripts = Scripts(commands, clock)
         self._subscription = subscription or commands
 
-    async def pulse(self, replica_id: str, sick: str) -> Pulse:
-        """Leave this replica's vote, the reason why it is sick or nothing, and return what is in force.
+    async def pulse(self, replica_id: str, ballot: Ballot, vitals: Vitals | None = None) -> Pulse:
+        """Leave this replica's ballot, and the vital signs it has read, and return what is in force.
 
         Raises StoreError.
         """
-        now_ms, record, *votes = await self._run(
-            "breaker_pulse", [STATE_KEY, VOTES_KEY], replica_id, sick, VOTE_RENEWED_AFTER_MS, VOTE_SILENT_AFTER_MS
+        now_ms, vitals_due, signs, state, ballots = await self._run(
+            "breaker_pulse",
+            [STATE_KEY, BALLOTS_KEY, VITALS_KEY],
+            *(replica_id, ballot.to_json(), BALLOT_RENEWED_AFTER_MS, BALLOT_SILENT_AFTER_MS),
+            *(vitals.to_json() if vitals else "", VITALS_DUE_AFTER_MS),
         )
-        return Pulse(int(now_ms), _record(record), dict(zip(votes[::2], votes[1::2], strict=True)))
+        return Pulse(
+            int(now_ms),
+            _records(_pairs(state)),
+            {replica: Ballot.from_json(cast) for replica, cast in _pairs(ballots).items()},
+            Vitals.from_json(_text(signs)),
+            vitals_due == 1,
+        )
 
-    async def change(self, built_on: BreakerRecord, proposal: BreakerRecord) -> BreakerRecord:
-        """Put `proposal` in force unless another came first, and return the record in force, whoever's it is.
+    async def change(self, proposal: Proposal) -> BreakerRecord:
+        """Put the proposal in force unless another came first, and return the record in force, whoever's it is.
 
-        Raises StoreError; after a StoreTimeout nobody knows whose it is.
+        Raises TooManyBreakers and StoreError; after a StoreTimeout nobody knows whose it is.
         """
-        _word, record = await self._run(
-            "breaker_change", [STATE_KEY], built_on.epoch, proposal.epoch, proposal.to_json(), CHANNEL
+        campaign_id, record = proposal.campaign_id, proposal.record
+        text = record.to_json() if record else ""
+        word, in_force = await self._run(
+            "breaker_change",
+            [STATE_KEY, HISTORY_KEY],
+            *(f":{campaign_id}" if campaign_id else "", proposal.built_on, record.epoch if record else 0, text),
+            *(CAMPAIGNS_CHANNEL, f"{campaign_id} {text}") if campaign_id else (CHANNEL, text),
+            *(json.dumps(proposal.entry, separators=(",", ":")), MOST_ENTRIES, 2 * (MOST_CAMPAIGNS + 1)),
         )
-        return _record(record)
+        if word == b"full":
+            raise TooManyBreakers(f"{MOST_CAMPAIGNS} campaigns have a breaker of their own, and no more may")
+        return _record(_text(in_force))
 
-    async def follow(self, heard: Callable[[BreakerRecord], None]) -> None:
-        """Call `heard` with every record put in force from now on, until the link breaks: then raise StoreError."""
+    async def follow(self, heard: OnRecord) -> None:
+        """Call `heard` with every record put in force from now on, until the link breaks: then raise StoreError.
+
+        A link that says nothing is asked, so that one that died silently is noticed.
+        """
         try:
-            async with self._subscription.pubsub(ignore_subscribe_messages=True) as subscriber:
+            async with self._subscription.pubsub() as subscriber:
                 async with asyncio.timeout(SUBSCRIBE_TIMEOUT_S):
-                    await subscriber.subscribe(CHANNEL)
+                    await subscriber.subscribe(CHANNEL, CAMPAIGNS_CHANNEL)
                 _end_if_cancelled()
-                async for message in subscriber.listen():
-                    heard(_record(_text(message["data"])))
+                asked = False
+                while True:
+                    message = await subscriber.get_message(timeout=LINK_CHECKED_AFTER_S)
+                    _end_if_cancelled()
+                    if message is None and asked:
+                        raise StoreUnreachable(f"the link has not answered for {LINK_CHECKED_AFTER_S} s")
+                    if message is None:
+                        await subscriber.ping()
+                    elif message["type"] == "message":
+                        _tell(heard, _text(message["channel"]), _text(message["data"]))
+                    asked = message is None
         except (RedisError, OSError) as error:
             raise StoreUnreachable(str(error)) from error
 
-    async def _run(self, name: str, keys: list[str], *arguments: str | int) -> list[str]:
+    async def _run(self, name: str, keys: list[str], *arguments: str | int) -> list[Any]:
         _end_if_cancelled()
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
-                answer = await self._scripts.run(name, keys, *arguments)
+                answer: list[Any] = await self._scripts.run(name, keys, *arguments)
         except TimeoutError as error:
             raise StoreTimeout(f"no answer in {CALL_TIMEOUT_S} s") from error
-        return [_text(item) for item in answer]
+        return answer
+
+
+def _tell(heard: OnRecord, channel: str, text: str) -> None:
+    campaign_id, _, record = text.partition(" ") if channel == CAMPAIGNS_CHANNEL else (WHOLE, "", text)
+    heard(campaign_id, _record(record))
 
 
 def _end_if_cancelled() -> None:
@@ -92,13 +182,23 @@ def _end_if_cancelled() -> None:
         raise asyncio.CancelledError
 
 
+def _records(fields: Mapping[str, str]) -> dict[str, BreakerRecord]:
+    """The records by campaign, out of fields such as `record` and `record:spring`."""
+    split = ((name.partition(":"), text) for name, text in fields.items())
+    return {campaign_id: _record(text) for (kind, _, campaign_id), text in split if kind == "record"}
+
+
 def _record(text: str) -> BreakerRecord:
     if not text:
-        return BreakerRecord()
+        return NEVER_CHANGED
     try:
         return BreakerRecord.from_json(text)
     except ValueError as error:
         raise StoreError(str(error)) from error
+
+
+def _pairs(flat: list[Any]) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
 
 
 def _text(item: Any) -> str:

@@ -11,15 +11,16 @@ from typing import Any, Final, Self
 import httpx
 from starlette.types import ASGIApp, Message
 
-from service.domain.breaker import BreakerPolicy, Threshold
+from service.domain.breaker import BreakerPolicy
+from service.domain.saturation import Signal, Threshold
 from service.settings import Settings
-from service.store.breaker_state import VOTES_KEY
+from service.store.breaker_state import BALLOTS_KEY, VITALS_KEY
 from service.store.client import connect
 from tests.store.desk import CLOCK_KEY, Room
 from tests.store.server import StoreServer
 
 NEVER: Final = Threshold(trip=1e9, clear=1e9)
-PATIENT: Final = BreakerPolicy(queue_wait=NEVER, store_call_time=NEVER, store_failures=NEVER, event_loop_lag=NEVER)
+PATIENT: Final = BreakerPolicy(**{signal.value: NEVER for signal in Signal})  # type: ignore[arg-type]
 """A breaker that no slow machine opens."""
 
 CAMPAIGN: Final[dict[str, Any]] = {
@@ -66,7 +67,7 @@ def field_errors(answer: httpx.Response) -> dict[str, str]:
 async def contents(room: Room) -> dict[bytes, bytes | None]:
     """All keys with their contents, byte for byte, but for the time and the replicas' signs of life."""
     _, everything = await room.everything()
-    return {key: held for key, held in everything.items() if key.decode() not in (CLOCK_KEY, VOTES_KEY)}
+    return {key: held for key, held in everything.items() if key.decode() not in (CLOCK_KEY, BALLOTS_KEY, VITALS_KEY)}
 
 
 async def suspend(store: StoreServer) -> None:
@@ -167,9 +168,10 @@ class Caller:
         body = {"expires_at": until, "reason": "the holidays"} | more
         return await self.http.post("/v1/campaigns/spring/extensions", json=body)
 
-    async def override(self, mode: str, **more: Any) -> httpx.Response:
-        """Put the breaker into that mode."""
-        return await self.http.put("/v1/breaker", json={"mode": mode, "reason": "a drill"} | more)
+    async def override(self, mode: str, campaign: str | None = None, **more: Any) -> httpx.Response:
+        """Put the breaker, or one campaign's, into that mode."""
+        path = "/v1/breaker" if campaign is None else f"/v1/campaigns/{campaign}/breaker"
+        return await self.http.put(path, json={"mode": mode, "reason": "a drill"} | more)
 
     async def metrics(self) -> str:
         """The text that Prometheus reads."""

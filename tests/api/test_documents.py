@@ -35,6 +35,7 @@ CONTRACT = {
     ("/v1/webhooks", "post", "201", "NewWebhook"),
     ("/v1/webhooks", "get", "200", "WebhookList"),
     ("/v1/webhooks/{webhook_id}", "get", "200", "Webhook"),
+    ("/v1/campaigns/{campaign_id}/breaker", "put", "200", "Breaker"),
 }
 WITHOUT_JSON = {("/v1/campaigns/{campaign_id}/events", "get"), ("/v1/webhooks/{webhook_id}", "delete")}
 OTHER_PATHS = {"/metrics", "/livez", "/readyz"}

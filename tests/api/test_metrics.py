@@ -20,6 +20,7 @@ PROMISED = {
     "store_call_seconds_bucket": {"verb", "le"},
     "breaker_state": {"state"},
     "breaker_transitions_total": {"from", "to", "reason"},
+    "breaker_signal": {"signal"},
     "coupons": {"campaign", "status"},
     "budget_remaining": {"campaign", "currency"},
     "bucket_tokens": {"campaign"},

