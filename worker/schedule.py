@@ -17,9 +17,12 @@ from service.store.catalogue import Catalogue
 from service.store.chores import ChoreStore
 from service.store.client import connect
 from service.store.jobs import JobQueue
+from service.store.long_jobs import LongJobs
+from service.store.recounts import RecountStore
 from service.store.scripts import Scripts, StoreError
 from worker.jobs import NO_CODES
 from worker.start import STORE_TIMEOUT_MS, begin
+from worker.turns import Turns
 
 TICK_S: Final = 1.0
 SHARDS_PER_TICK: Final = 256
@@ -76,11 +79,14 @@ def main() -> NoReturn:
     jobs = JobQueue(settings.effective_queue_url)
     client = connect(settings.effective_store_url, STORE_TIMEOUT_MS)
     scripts = Scripts(client)
-    schedule = Schedule(Catalogue(client, scripts, NO_CODES), ChoreStore(scripts), jobs)
+    catalogue = Catalogue(client, scripts, NO_CODES)
+    schedule = Schedule(catalogue, ChoreStore(scripts), jobs)
+    turns = Turns(catalogue, LongJobs(client, scripts), RecountStore(client, scripts), jobs)
     with asyncio.Runner() as runner:
 
         def tick() -> None:
             runner.run(schedule.enqueue_due())
+            runner.run(turns.enqueue_due())
             jobs.revive()
 
         log.info("scheduler started")

@@ -25,12 +25,16 @@ from service.store.client import connect
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest
 from service.store.extensions import ExtensionStore
 from service.store.jobs import JobQueue
+from service.store.long_jobs import LongJobs
 from service.store.pipeline import pipelined
+from service.store.recounts import RecountStore
 from service.store.scripts import STORE_CLOCK, Scripts
 
 log = structlog.get_logger()
 
 STOP_TIMEOUT_S: Final = 2.0
+MAX_EXPORTS: Final = 4
+"""How many files one process streams at once."""
 FLUSH_INTERVAL_S: Final = 1.0
 """How far a scrape that another process answers may lag behind this one's tallies."""
 
@@ -52,6 +56,9 @@ class Parts:
         self.coupons = CouponStore(scripts)
         self.extensions = ExtensionStore(scripts)
         self.jobs = JobQueue(settings.effective_queue_url)
+        self.long_jobs = LongJobs(client, scripts)
+        self.recounts = RecountStore(client, scripts)
+        self.export_places = asyncio.Semaphore(MAX_EXPORTS)
         signals = Signals()
         replica_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.breaker = Breaker(signals, SharedBreakerState(client, clock=clock), settings.breaker, replica_id)

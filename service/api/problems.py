@@ -80,6 +80,7 @@ PROBLEMS: Final = {
     "store_unavailable": (503, "The store does not answer"),
     "too_many_attempts": (409, "The coupon was given back too often"),
     "too_many_campaigns": (409, "There are as many campaigns as there may be"),
+    "too_many_exports": (503, "Too many exports are under way"),
     "too_many_extensions": (409, "The campaign was extended as often as it may be"),
     "unauthorized": (401, "An API key is required"),
     "version_stale": (412, "The campaign has changed meanwhile"),

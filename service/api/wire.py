@@ -213,6 +213,26 @@ class Extension(Wire):
     reason: str
 
 
+class Job(Wire):
+    """A long job. An `error` beside a status that is not failed is one that will be tried again."""
+
+    id: str
+    kind: str
+    campaign_id: str
+    status: Literal["pending", "running", "completed", "failed"]
+    total: int
+    done: int
+    started_at: Moment | None
+    finished_at: Moment | None
+    error: str | None
+
+
+class JobList(Wire):
+    """Long jobs, the newest first."""
+
+    jobs: list[Job]
+
+
 class IssuanceStatus(Wire):
     """What the public may know."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.cli import operate, run, settings_table
+from service.cli import export, jobs, operate, run, settings_table
 from service.cli.failures import CommandError, ExitCode
 from service.cli.processes import PartError
 from service.settings import SettingsError
@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 run.register(app)
 operate.register(app)
+export.register(app)
+jobs.register(app)
 settings_table.register(app)
 
 

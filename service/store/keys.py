@@ -6,6 +6,7 @@ META: Final = "tg:meta"
 CAMPAIGNS: Final = "tg:{catalogue}:campaigns"
 PREVIOUS: Final = "tg:{catalogue}:previous"
 PREFIXES: Final = "tg:{catalogue}:prefixes"
+OPEN_JOBS: Final = "tg:{jobs}:open"
 
 
 def state_key(campaign_id: str, shard: int) -> str:
@@ -16,3 +17,13 @@ def state_key(campaign_id: str, shard: int) -> str:
 def events_key(campaign_id: str, shard: int) -> str:
     """A shard's stream of events: audit trail and outbox."""
     return f"tg:{{{campaign_id}:{shard}}}:events"
+
+
+def job_key(job_id: str) -> str:
+    """The record of a long job."""
+    return f"tg:{{jobs}}:job:{job_id}"
+
+
+def ended_jobs(kind: str) -> str:
+    """The long jobs of one kind that have ended and are remembered, by when they did."""
+    return f"tg:{{jobs}}:ended:{kind}"

@@ -27,10 +27,13 @@ CONTRACT = {
     ("/v1/redemptions/{redemption_id}/rollback", "post", "200", "Redemption"),
     ("/v1/campaigns/{campaign_id}/extensions", "post", "202", "Extension"),
     ("/v1/extensions/{extension_id}", "get", "200", "Extension"),
+    ("/v1/jobs", "get", "200", "JobList"),
+    ("/v1/jobs/{job_id}", "get", "200", "Job"),
     ("/v1/status", "get", "200", "IssuanceStatus"),
     ("/v1/breaker", "put", "200", "Breaker"),
 }
-OTHER_PATHS = {"/metrics", "/livez", "/readyz"}
+FILES = {f"/v1/campaigns/{{campaign_id}}/{what}.csv" for what in ("coupons", "redemptions")}
+OTHER_PATHS = {"/metrics", "/livez", "/readyz"} | FILES
 
 
 async def openapi(api: Caller) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import pytest
 from tests.story.running import START_TIMEOUT_S, TIDEGATE, Up, environment, free_port, tidegate_here, up
 
 COMMANDS = [
-    *((name,) for name in ("up", "serve", "worker", "scheduler", "campaign", "extend", "status")),
+    *((name,) for name in ("up", "serve", "worker", "scheduler", "campaign", "extend", "status", "export")),
+    *(("jobs", verb) for verb in ("list", "show")),
     *(("campaign", verb) for verb in ("create", "list", "show", "start", "pause", "resume", "stop")),
 ]
 
@@ -93,6 +94,40 @@ def test_an_extension_is_followed_to_its_end_and_twice_changes_nothing(running: 
     seen = tidegate_here(*extend, "--follow", "--url", running.url)
     assert "● completed" in seen.stdout
     assert "Extending" in seen.stderr
+
+
+def test_long_jobs_are_listed_shown_and_followed(running: Up) -> None:
+    ask(running, "campaign", "create", "-", "--start", stdin=campaign("work"))
+    issue(running, "work", "ann")
+    ask(running, "extend", "work", "--to", "2035-02-28T23:59:59+08:00", "--reason", "story")
+    done = ask(running, "jobs", "show", "extension-work-1", "--follow")
+    assert (done["kind"], done["status"], done["done"], done["total"]) == ("extension", "completed", 1, 1)
+    assert done in ask(running, "jobs", "list")["jobs"]
+    shown = tidegate_here("jobs", "show", "extension-work-1", "--follow", "--url", running.url)
+    assert ("● completed" in shown.stdout, "Extension" in shown.stderr) == (True, True)
+    assert "extension-work-1" in tidegate_here("jobs", "list", "--url", running.url).stdout
+    unknown = tidegate_here("jobs", "show", "extension-work-9", "--url", running.url)
+    assert (unknown.returncode, len(unknown.stderr.splitlines())) == (1, 1)
+
+
+def test_coupons_and_redemptions_are_taken_home_as_a_file(running: Up) -> None:
+    ask(running, "campaign", "create", "-", "--start", stdin=campaign("file"))
+    code = issue(running, "file", "ann")
+    body = {"merchant_id": "tea-house", "order_id": "1"}
+    httpx.post(f"{running.url}/v1/coupons/{code}/redemptions", json=body, timeout=5).raise_for_status()
+    for options, cells in (((), [code, "ann", "redeemed"]), (("--redemptions",), [code, "ann", "tea-house"])):
+        taken = tidegate_here("export", "file", *options, "--url", running.url)
+        assert (taken.returncode, len(taken.stdout.splitlines())) == (0, 2)
+        assert ",".join(cells) in taken.stdout
+        assert "1/1" in taken.stderr
+    unknown = tidegate_here("export", "nowhere", "--url", running.url)
+    assert (unknown.returncode, unknown.stdout, unknown.stderr) == (
+        1,
+        "",
+        "tidegate: Nothing is here under that name.\n",
+    )
+    away = tidegate_here("export", "file", "--url", "http://127.0.0.1:9")
+    assert (away.returncode, away.stdout) == (3, "")
 
 
 def test_status_says_in_one_line_whether_coupons_are_issued(running: Up) -> None:

@@ -76,16 +76,33 @@ local function load_record(state_key, state, sequence, now)
   return record
 end
 
+-- What a coupon in that status keeps committed of the budget.
+local function committed_in(state, status)
+  return status <= REDEEMED and state.config.amount or 0
+end
+
+-- Moves a coupon in the ledger from one status to another; and in a recount that is under way and has passed it, so
+-- that what was recounted so far stays true while coupons change behind it.
+local function move_in_ledger(state, sequence, from, to)
+  local money = committed_in(state, to) - committed_in(state, from)
+  state[LEDGER[from]] = state[LEDGER[from]] - 1
+  state[LEDGER[to]] = state[LEDGER[to]] + 1
+  state.committed = state.committed + money
+  local recount = state.recount
+  if recount and sequence < recount.next then
+    recount.counts[from] = recount.counts[from] - 1
+    recount.counts[to] = recount.counts[to] + 1
+    recount.money = recount.money + money
+    state.recount_moved = true
+  end
+end
+
 -- Writes the record back and moves it in the ledger from the status it was stored under to the one it has.
 local function save_record(state_key, state, sequence, record)
   redis.call('HSET', block_key(state_key, sequence), integer(sequence % BLOCK), pack_record(record))
   local from, to = record.stored_status, record.status
   if from ~= to then
-    state[LEDGER[from]] = state[LEDGER[from]] - 1
-    state[LEDGER[to]] = state[LEDGER[to]] + 1
-    if to == EXPIRED or to == DEACTIVATED then
-      state.committed = state.committed - state.config.amount
-    end
+    move_in_ledger(state, sequence, from, to)
     record.stored_status = to
   end
   if from == RESERVED or to == RESERVED then
