@@ -9,10 +9,10 @@ import csv
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from io import StringIO
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from service.api.door import PartsOf
@@ -32,6 +32,7 @@ REDEMPTION_COLUMNS: Final = (
 )
 FORMULA_BEGINS: Final = ("=", "+", "-", "@", "\t", "\r")
 RETRY_S: Final = 30
+CSV: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 
 Row = Sequence[str | int]
 
@@ -55,7 +56,7 @@ class CsvResponse(StreamingResponse):
             self._places.release()
 
 
-@router.get("/{campaign_id}/coupons.csv", response_class=CsvResponse)
+@router.get("/{campaign_id}/coupons.csv", response_class=Response, responses=CSV)
 async def export_coupons(campaign_id: str, parts: PartsOf) -> CsvResponse:
     """Every coupon as it stands. `X-Total-Count` is how many there are when the export begins."""
     known = await _find(parts, campaign_id)
@@ -70,7 +71,7 @@ async def export_coupons(campaign_id: str, parts: PartsOf) -> CsvResponse:
     return await _respond(parts, known, "coupons", counters.issued, COUPON_COLUMNS, row)
 
 
-@router.get("/{campaign_id}/redemptions.csv", response_class=CsvResponse)
+@router.get("/{campaign_id}/redemptions.csv", response_class=Response, responses=CSV)
 async def export_redemptions(campaign_id: str, parts: PartsOf) -> CsvResponse:
     """The latest redemption of every coupon that has one. `X-Total-Count` is how many are reserved or committed."""
     known = await _find(parts, campaign_id)

@@ -27,6 +27,7 @@ RECOUNT: Final = NewJob("recount-spring-1", JobKind.RECOUNT, "spring", {})
 COUPONS: Final = 3_000
 MOST_CALLS: Final = 200
 KILLS: Final = 25
+MOST_TURNS: Final = 20
 BATCHES: Final = 40
 LATEST_KILL_S: Final = 0.08
 WRONG: Final = "tg:{spring:0}:coupons:0"
@@ -151,7 +152,8 @@ def test_a_worker_that_is_killed_at_any_moment_leaves_a_job_that_the_next_one_en
         for name in (job.id, RECOUNT.id):
             kill_soon(partial(worker_jobs.work_on, name), dice.uniform(0, LATEST_KILL_S))
     for name in (job.id, RECOUNT.id):
-        asyncio.run(worker_jobs.work_on(name))
+        for _ in range(MOST_TURNS):
+            asyncio.run(worker_jobs.work_on(name))
     in_the_store(store_url, partial(all_is_done, job=job))
 
 
