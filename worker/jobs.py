@@ -17,6 +17,7 @@ from service.settings import read_settings
 from service.store.catalogue import Catalogue
 from service.store.client import connect
 from service.store.extensions import ExtensionStore
+from service.store.imports import ImportStore
 from service.store.long_jobs import LongJobs, extension_job
 from service.store.recounts import RecountStore
 from service.store.scripts import Scripts
@@ -105,7 +106,7 @@ async def _workshop() -> AsyncIterator[Workshop]:
     scripts = Scripts(client)
     catalogue, extensions = Catalogue(client, scripts, NO_CODES), ExtensionStore(scripts)
     records = LongJobs(client, scripts)
-    kinds = Kinds(catalogue, extensions, RecountStore(client, scripts))
+    kinds = Kinds(catalogue, extensions, RecountStore(client, scripts), ImportStore(client, scripts))
     try:
         yield Workshop(Tidying(catalogue, extensions), records, LongWork(records, kinds.all()))
     finally:

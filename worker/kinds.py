@@ -9,14 +9,18 @@ import structlog
 from service.domain.campaign import Campaign
 from service.store.catalogue import Catalogue
 from service.store.extensions import ExtensionStatus, ExtensionStore
+from service.store.imports import ImportStore
 from service.store.long_jobs import JobKind, JobProgress, JobRecord, JobStatus
 from service.store.recounts import Recount, RecountStore
+from worker.importing import Importing
 from worker.long_work import STEP_S, Kind
 from worker.tidying import Tidying
 
 TURN_S: Final = 3.0
 RECOUNT_TURN_S: Final = 0.3
 """Recounting never ends, so it takes a small part of the store's time and of the worker's."""
+IMPORT_TURN_S: Final = 1.0
+"""One of its steps sorts a million codes, and must end before the queue takes the worker for dead."""
 NAMED_IN_ERROR: Final = 20
 NO_SUCH_THING: Final = JobProgress(0, 0, JobStatus.FAILED, error="what it was to be done to is not there")
 
@@ -26,17 +30,21 @@ log = structlog.get_logger("tidegate.worker")
 class Kinds:
     """The steps. Each raises StoreError when the store does not answer; what was done until then stays done."""
 
-    def __init__(self, catalogue: Catalogue, extensions: ExtensionStore, recounts: RecountStore) -> None:
+    def __init__(
+        self, catalogue: Catalogue, extensions: ExtensionStore, recounts: RecountStore, imports: ImportStore
+    ) -> None:
         self._catalogue = catalogue
         self._extensions = extensions
         self._recounts = recounts
         self._tidying = Tidying(catalogue, extensions)
+        self._importing = Importing(catalogue, imports)
 
     def all(self) -> Mapping[JobKind, Kind]:
         """Every kind of long job."""
         return {
             JobKind.EXTENSION: Kind(self.write_extension_through, TURN_S),
             JobKind.RECOUNT: Kind(self.recount, RECOUNT_TURN_S),
+            JobKind.IMPORT: Kind(self._importing.step, IMPORT_TURN_S),
         }
 
     async def write_extension_through(self, record: JobRecord) -> JobProgress:

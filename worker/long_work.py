@@ -53,6 +53,6 @@ class LongWork:
     async def note_failure(self, job_id: str, failure: str, for_good: bool) -> None:
         """Show in the job why it does not move on, or that nobody will try again."""
         record = await self._records.find(job_id)
-        if record is not None:
+        if record is not None and record.progress.status in (JobStatus.PENDING, JobStatus.RUNNING):
             status = JobStatus.FAILED if for_good else record.progress.status
             await self._records.advance(record, replace(record.progress, status=status, error=failure))

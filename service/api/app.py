@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from service import __version__
-from service.api import campaigns, coupons, exports, extensions, jobs, operations
+from service.api import campaigns, coupons, exports, extensions, imports, jobs, operations
 from service.api.door import AnswerResponse, Door, Doorkeeper
 from service.api.exchange import Exchange, body_too_large
 from service.api.fast_lane import LANE, FastLane
@@ -67,8 +67,8 @@ def fastapi_lane(parts: Parts, fast_lane: FastLane | None = None) -> ASGIApp:
         redoc_url=None,
     )
     app.state.parts = parts
-    for router in (campaigns.router, coupons.router, exports.router, extensions.router, jobs.router, operations.router):
-        app.include_router(router)
+    for module in (campaigns, coupons, exports, extensions, imports, jobs, operations):
+        app.include_router(module.router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(StoreError, _store_unavailable)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -19,7 +19,7 @@ from service.api.parts import Parts
 from service.api.paused import PausedAnswers
 from service.api.problems import Answer, internal_error, not_found
 from service.api.vocabulary import MAX_BODY_BYTES
-from service.domain.codes import split_code
+from service.domain.codes import CouponAddress, split_code
 from service.domain.outcomes import IssueOutcome, NotServed, RedeemOutcome
 from service.store.catalogue import KnownCampaign
 from service.store.coupons import IssueRequest, RedeemRequest
@@ -53,7 +53,9 @@ class FastLane:
         if (redeem := _REDEEM.fullmatch(connection.url)) is not None:
             split = split_code(redeem[1].decode())
             known = None if split is None else self.parts.catalogue.known_by_prefix(split[0])
-            return None if split is None or known is None else RedeemExchange(self, connection, known, split[1])
+            # What is no computed code of this campaign may be an imported one, which the FastAPI lane looks for.
+            address = None if split is None or known is None else known.codes.read_code(split[1])
+            return None if known is None or address is None else RedeemExchange(self, connection, known, address)
         return None
 
     def is_paused(self) -> bool:
@@ -188,23 +190,22 @@ class IssueExchange(Exchange):
 class RedeemExchange(Exchange):
     """A request to redeem a coupon of a campaign that this process knows."""
 
-    __slots__ = ("_known", "_sealed", "request")
+    __slots__ = ("_address", "_known", "request")
 
-    def __init__(self, lane: FastLane, connection: "FastLaneProtocol", known: KnownCampaign, sealed: str) -> None:
+    def __init__(
+        self, lane: FastLane, connection: "FastLaneProtocol", known: KnownCampaign, address: CouponAddress
+    ) -> None:
         super().__init__("redeem", lane, connection)
         self._known = known
-        self._sealed = sealed
+        self._address = address
         self.request: RedeemRequest
 
     def _begin(self) -> Answer | None:
         wish = hot_calls.read_redeem(self._body)
         if isinstance(wish, Answer):
             return wish
-        address = self._known.codes.read_code(self._sealed)
-        if address is None:
-            return not_found()
-        self.request = hot_calls.redemption_of(address.sequence, wish)
-        self._lane.parts.redeeming.enqueue(self._known, address.shard, self)
+        self.request = hot_calls.redemption_of(self._address.sequence, wish)
+        self._lane.parts.redeeming.enqueue(self._known, self._address.shard, self)
         return None
 
     def receive(self, outcome: RedeemOutcome | NotServed) -> None:

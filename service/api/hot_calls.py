@@ -18,7 +18,6 @@ from service.api.problems import (
     redeem_refusal,
 )
 from service.api.wire import IssueBody, RedeemBody
-from service.domain.codes import split_code
 from service.domain.coupon import DEFAULT_HOLD_MS
 from service.domain.outcomes import (
     IssuancePaused,
@@ -109,17 +108,13 @@ async def redeem(parts: Parts, code: str, body: bytes) -> Answer:
     wish = read_redeem(body)
     if isinstance(wish, Answer):
         return wish
-    split = split_code(code)
-    if split is None:
-        return not_found()
-    prefix, sealed = split
     try:
-        known = await parts.catalogue.find_by_prefix(prefix)
+        found = await parts.catalogue.find_coupon(code)
     except StoreError:
         return redeem_refusal(StoreUnavailable())
-    address = None if known is None else known.codes.read_code(sealed)
-    if known is None or address is None:
+    if found is None:
         return redeem_refusal(UnknownCode())
+    known, address = found
     request = redemption_of(address.sequence, wish)
     outcome = await parts.redeeming.submit(known, address.shard, request)
     return redeem_answer(parts, known, sealed, outcome)

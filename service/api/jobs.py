@@ -18,7 +18,7 @@ MOST_SHOWN: Final = 100
 @router.get("")
 async def list_jobs(parts: PartsOf) -> JobList:
     """The long jobs, the newest first, a hundred at most. Those that have ended are forgotten after a while."""
-    return JobList(jobs=[_shown(record) for record in await parts.long_jobs.latest(MOST_SHOWN)])
+    return JobList(jobs=[shown(record) for record in await parts.long_jobs.latest(MOST_SHOWN)])
 
 
 @router.get("/{job_id}")
@@ -27,10 +27,11 @@ async def read_job(job_id: str, parts: PartsOf) -> Job:
     record = await parts.long_jobs.find(job_id)
     if record is None:
         raise Refused(not_found())
-    return _shown(record)
+    return shown(record)
 
 
-def _shown(record: JobRecord) -> Job:
+def shown(record: JobRecord) -> Job:
+    """The job as the wire has it."""
     progress = record.progress
     return Job(
         id=record.id,

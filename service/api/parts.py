@@ -24,6 +24,7 @@ from service.store.catalogue import Catalogue, KnownCampaign
 from service.store.client import connect
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest
 from service.store.extensions import ExtensionStore
+from service.store.imports import ImportStore
 from service.store.jobs import JobQueue
 from service.store.long_jobs import LongJobs
 from service.store.pipeline import pipelined
@@ -57,6 +58,7 @@ class Parts:
         self.extensions = ExtensionStore(scripts)
         self.jobs = JobQueue(settings.effective_queue_url)
         self.long_jobs = LongJobs(client, scripts)
+        self.imports = ImportStore(client, scripts)
         self.recounts = RecountStore(client, scripts)
         self.export_places = asyncio.Semaphore(MAX_EXPORTS)
         signals = Signals()

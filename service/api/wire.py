@@ -48,6 +48,9 @@ class CampaignRequest(Wire):
     code_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2,8}$")] | None = Field(
         None, description="Begins every code; by default taken from the id."
     )
+    codes: Literal["computed", "imported"] = Field(
+        "computed", description="Imported ones are a merchant's own; there are a million at most."
+    )
 
     @model_validator(mode="after")
     def _money_is_in_one_currency(self) -> Self:
@@ -112,6 +115,7 @@ class Campaign(Wire):
     user_rate: Rate | None
     merchant_rate: Rate | None
     code_prefix: str
+    codes: Literal["computed", "imported"]
     counters: Counters
 
 

@@ -29,11 +29,15 @@ class Remote:
 
     def get(self, path: str) -> dict[str, Any]:
         """Return the JSON at `path`. Raises CommandError."""
-        return self._call("GET", path, None)
+        return self._call("GET", path)
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send `body` to `path` and return the JSON answer. Raises CommandError."""
-        return self._call("POST", path, body)
+        return self._call("POST", path, json=body)
+
+    def upload(self, path: str, pieces: Iterator[bytes]) -> dict[str, Any]:
+        """Send a file piece by piece and return the JSON answer. Raises CommandError."""
+        return self._call("POST", path, content=pieces)
 
     @contextmanager
     def download(self, path: str) -> Iterator[Download]:
@@ -54,10 +58,10 @@ class Remote:
         except ValueError as error:
             raise CommandError(f"what answers at {self._url} is no Tidegate", ExitCode.UNREACHABLE) from error
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
         try:
             answer = httpx.request(
-                method, self._url + path, json=body, headers=self._headers, timeout=CALL_TIMEOUT_S, trust_env=False
+                method, self._url + path, headers=self._headers, timeout=CALL_TIMEOUT_S, trust_env=False, **body
             )
             content = answer.json()
         except (httpx.HTTPError, httpx.InvalidURL) as error:

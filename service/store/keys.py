@@ -6,6 +6,7 @@ META: Final = "tg:meta"
 CAMPAIGNS: Final = "tg:{catalogue}:campaigns"
 PREVIOUS: Final = "tg:{catalogue}:previous"
 PREFIXES: Final = "tg:{catalogue}:prefixes"
+IMPORTED_PREFIXES: Final = "tg:{catalogue}:imported"
 OPEN_JOBS: Final = "tg:{jobs}:open"
 
 
@@ -27,3 +28,13 @@ def job_key(job_id: str) -> str:
 def ended_jobs(kind: str) -> str:
     """The long jobs of one kind that have ended and are remembered, by when they did."""
     return f"tg:{{jobs}}:ended:{kind}"
+
+
+def codes_key(campaign_id: str) -> str:
+    """The codes that were imported for a campaign."""
+    return f"tg:{{{campaign_id}:0}}:codes"
+
+
+def import_key(campaign_id: str, import_id: str) -> str:
+    """An import that is being checked."""
+    return f"tg:{{{campaign_id}:0}}:import:{import_id}"

@@ -20,7 +20,7 @@ MAX_OPEN: Final = 1_000
 """How many jobs may wait or run at once."""
 KEPT_OF_A_KIND: Final = 200
 """How many jobs of one kind are remembered after they have ended."""
-LONGEST_ERROR: Final = 500
+LONGEST_ERROR: Final = 2_000
 MAX_ID_LENGTH: Final = 120
 
 _FIELDS: Final = (
@@ -34,6 +34,7 @@ class JobKind(StrEnum):
 
     EXTENSION = "extension"
     RECOUNT = "recount"
+    IMPORT = "import"
 
 
 _KINDS: Final = frozenset(kind.value.encode() for kind in JobKind)
@@ -41,7 +42,7 @@ _KINDS: Final = frozenset(kind.value.encode() for kind in JobKind)
 
 
 class JobStatus(StrEnum):
-    """Where a long job stands; a failed one may be taken up again."""
+    """Where a long job stands; what failed is done again only if somebody opens it again."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -66,6 +67,12 @@ class NewJob:
 def extension_job(campaign_id: str, number: int) -> NewJob:
     """Writing an extension through. Its id is the one under which its turns wait in the queue."""
     return NewJob(f"extension-{campaign_id}-{number}", JobKind.EXTENSION, campaign_id, {"number": number})
+
+
+def import_job(campaign_id: str, import_id: str, lines: int, pages: int, heading: int) -> NewJob:
+    """Checking and publishing an import of so many lines, after so many lines of heading."""
+    arguments = {"import": import_id, "lines": lines, "pages": pages, "heading": heading}
+    return NewJob(f"import-{campaign_id}-{import_id}", JobKind.IMPORT, campaign_id, arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +112,21 @@ class LongJobs:
         self._scripts = scripts
 
     async def open(self, job: NewJob) -> None:
-        """Have the job stand in the list as pending, unless it stands there already. Raises TooManyJobs."""
+        """Have the job wait for its turns, unless it does or is completed; one that failed is taken up again.
+
+        Raises TooManyJobs.
+        """
         word = await self._scripts.run(
             "open_job",
-            [keys.job_key(job.id), keys.OPEN_JOBS],
+            [keys.job_key(job.id), keys.OPEN_JOBS, keys.ended_jobs(job.kind)],
             *(job.id, job.kind, job.campaign_id, json.dumps(dict(job.arguments)), MAX_OPEN),
         )
         if word == b"too_many_jobs":
             raise TooManyJobs(f"{MAX_OPEN} long jobs wait or run")
 
     async def begin(self, job_id: str) -> JobRecord | None:
-        """Take a turn at the job, which ends the turn before; None where there is no such job or it is completed."""
-        record = await self.find(job_id)
-        turn = 0 if record is None else await self._scripts.run("begin_job", self._keys_of(record), job_id)
+        """Take a turn at the job, which ends the turn before; None where there is no such job or it has ended."""
+        turn = await self._scripts.run("begin_job", [keys.job_key(job_id)])
         begun = await self.find(job_id) if turn else None
         return begun and replace(begun, turn=turn)
 

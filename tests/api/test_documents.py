@@ -27,6 +27,7 @@ CONTRACT = {
     ("/v1/redemptions/{redemption_id}/rollback", "post", "200", "Redemption"),
     ("/v1/campaigns/{campaign_id}/extensions", "post", "202", "Extension"),
     ("/v1/extensions/{extension_id}", "get", "200", "Extension"),
+    ("/v1/campaigns/{campaign_id}/imports", "post", "202", "Job"),
     ("/v1/jobs", "get", "200", "JobList"),
     ("/v1/jobs/{job_id}", "get", "200", "Job"),
     ("/v1/status", "get", "200", "IssuanceStatus"),

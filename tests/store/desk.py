@@ -21,6 +21,7 @@ from service.store import keys
 from service.store.catalogue import CapBelowIssued, Catalogue, KnownCampaign, Registration
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest, SettleVerb
 from service.store.extensions import ExtensionProgress, ExtensionStore
+from service.store.imports import ImportStore
 from service.store.long_jobs import LongJobs
 from service.store.recounts import Recount, RecountStore
 from service.store.scripts import Scripts
@@ -234,6 +235,7 @@ class Room:
         self.coupons = CouponStore(self.scripts)
         self.extensions = ExtensionStore(self.scripts)
         self.long_jobs = LongJobs(client, self.scripts)
+        self.imports = ImportStore(client, self.scripts)
         self.recounts = RecountStore(client, self.scripts)
 
     async def open(self, **changes: Any) -> Desk:

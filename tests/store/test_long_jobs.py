@@ -72,16 +72,19 @@ async def test_a_later_turn_goes_on_from_the_checkpoint_and_silences_the_earlier
     assert await room.long_jobs.advance(heir, WHOLE)
 
 
-async def test_a_job_that_is_completed_is_not_begun_again_and_one_that_failed_is(room: Room) -> None:
+async def test_a_job_that_has_ended_is_not_begun_again_but_one_that_failed_may_be_opened_again(room: Room) -> None:
     await room.long_jobs.open(JOB)
     failed = JobProgress(5, 10, JobStatus.FAILED, "five", "out of luck")
     await room.long_jobs.advance(await begin(room), failed)
     assert await room.long_jobs.open_jobs() == []
     assert [job.progress for job in await room.long_jobs.latest(10)] == [failed]
+    assert await room.long_jobs.begin(JOB.id) is None
+    await room.long_jobs.open(JOB)
     again = await begin(room)
     assert (again.finished_at_ms, again.progress.status, again.progress.checkpoint) == (None, JobStatus.RUNNING, "five")
     assert [job.id for job in await room.long_jobs.open_jobs()] == [JOB.id]
     await room.long_jobs.advance(again, WHOLE)
+    await room.long_jobs.open(JOB)
     assert await room.long_jobs.begin(JOB.id) is None
     assert await room.long_jobs.begin("never-heard-of") is None
     ended = await room.long_jobs.find(JOB.id)

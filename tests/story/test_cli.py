@@ -14,7 +14,7 @@ import pytest
 from tests.story.running import START_TIMEOUT_S, TIDEGATE, Up, environment, free_port, tidegate_here, up
 
 COMMANDS = [
-    *((name,) for name in ("up", "serve", "worker", "scheduler", "campaign", "extend", "status", "export")),
+    *((name,) for name in ("up", "serve", "worker", "scheduler", "campaign", "extend", "status", "export", "import")),
     *(("jobs", verb) for verb in ("list", "show")),
     *(("campaign", verb) for verb in ("create", "list", "show", "start", "pause", "resume", "stop")),
 ]
@@ -108,6 +108,22 @@ def test_long_jobs_are_listed_shown_and_followed(running: Up) -> None:
     assert "extension-work-1" in tidegate_here("jobs", "list", "--url", running.url).stdout
     unknown = tidegate_here("jobs", "show", "extension-work-9", "--url", running.url)
     assert (unknown.returncode, len(unknown.stderr.splitlines())) == (1, 1)
+
+
+def test_a_merchants_codes_are_imported_from_a_file_or_the_bad_line_is_named(running: Up, tmp_path: Path) -> None:
+    ask(running, "campaign", "create", "-", stdin=campaign("own", codes="imported"))
+    file = tmp_path / "codes.csv"
+    file.write_text("code\nOWN-1\nEWN-2\n")
+    refused = tidegate_here("import", "own", str(file), "--url", running.url)
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("tidegate: nothing was imported: line 3 does not begin with OWN\n")
+    file.write_text("code\nOWN-1\nOWN-2\n")
+    job = ask(running, "import", "own", str(file))
+    assert (job["status"], job["total"], job["done"]) == ("completed", 2, 2)
+    ask(running, "campaign", "start", "own")
+    assert [issue(running, "own", user) for user in ("ann", "bob")] == ["OWN-1", "OWN-2"]
+    missing = tidegate_here("import", "own", str(tmp_path / "nowhere.csv"), "--url", running.url)
+    assert (missing.returncode, missing.stdout) == (2, "")
 
 
 def test_coupons_and_redemptions_are_taken_home_as_a_file(running: Up) -> None:

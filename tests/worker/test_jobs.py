@@ -154,6 +154,7 @@ def test_a_long_job_says_why_it_waits_and_in_the_end_why_it_has_failed(jobs: Job
         jobs.revive()
     mend_the_coupons(jobs)
     jobs.rq.connection.delete(*jobs.rq.connection.keys("rq:*"))
+    in_the_store(store_url, partial(open_long_job, job=job))
     asyncio.run(jobs.work_on(job.id))
     do_what_waits(jobs)
     done = in_the_store(store_url, partial(long_job, job=job)).progress

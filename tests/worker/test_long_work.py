@@ -12,6 +12,7 @@ import pytest
 
 from service.store.catalogue import Catalogue
 from service.store.extensions import ExtensionStore
+from service.store.imports import ImportStore
 from service.store.jobs import JobQueue
 from service.store.long_jobs import JobKind, JobRecord, JobStatus, LongJobs, NewJob, extension_job
 from service.store.recounts import RecountStore
@@ -35,7 +36,8 @@ WRONG: Final = "tg:{spring:0}:coupons:0"
 
 def long_work(room: Room, scripts: Scripts | None = None) -> LongWork:
     scripts = scripts or room.scripts
-    kinds = Kinds(Catalogue(room.client, scripts, SECRET), ExtensionStore(scripts), RecountStore(room.client, scripts))
+    catalogue, imports = Catalogue(room.client, scripts, SECRET), ImportStore(room.client, scripts)
+    kinds = Kinds(catalogue, ExtensionStore(scripts), RecountStore(room.client, scripts), imports)
     return LongWork(LongJobs(room.client, scripts), kinds.all())
 
 
