@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.story.running import START_TIMEOUT_S, TIDEGATE, Up, environment, free_port, tidegate_here, up
+from tests.story.running import START_TIMEOUT_S, TIDEGATE, Up, environment, eventually, free_port, tidegate_here, up
 
 COMMANDS = [
     *((name,) for name in ("up", "serve", "worker", "scheduler", "campaign", "extend", "status", "export", "import")),
@@ -106,6 +106,13 @@ def test_long_jobs_are_listed_shown_and_followed(running: Up) -> None:
     shown = tidegate_here("jobs", "show", "extension-work-1", "--follow", "--url", running.url)
     assert ("● completed" in shown.stdout, "Extension" in shown.stderr) == (True, True)
     assert "extension-work-1" in tidegate_here("jobs", "list", "--url", running.url).stdout
+    eventually(
+        lambda: any(
+            (job["kind"], job["campaign_id"], job["status"]) == ("recount", "work", "completed")
+            for job in ask(running, "jobs", "list")["jobs"]
+        ),
+        "the records of every campaign are recounted by themselves",
+    )
     unknown = tidegate_here("jobs", "show", "extension-work-9", "--url", running.url)
     assert (unknown.returncode, len(unknown.stderr.splitlines())) == (1, 1)
 

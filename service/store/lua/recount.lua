@@ -26,14 +26,15 @@ end
 
 local last = math.min(state.issued, recount.next + most)
 while recount.next < last do
-  local first, fields = recount.next, {}
+  local first = recount.next
   local block_end = math.min(last, first - first % BLOCK + BLOCK)
-  for sequence = first, block_end - 1 do
-    fields[#fields + 1] = integer(sequence % BLOCK)
+  -- The whole block in one walk: a listpack would be walked anew for each field that is asked for.
+  local block, packed = redis.call('HGETALL', block_key(state_key, first)), {}
+  for i = 1, #block, 2 do
+    packed[block[i]] = block[i + 1]
   end
-  for i, packed in ipairs(redis.call('HMGET', block_key(state_key, first), unpack(fields))) do
-    local sequence = first + i - 1
-    local readable, record = pcall(unpack_record, packed)
+  for sequence = first, block_end - 1 do
+    local readable, record = pcall(unpack_record, packed[integer(sequence % BLOCK)])
     if readable and STATUS_WORDS[record.status] then
       recount.counts[record.status] = recount.counts[record.status] + 1
       recount.money = recount.money + committed_in(state, record.status)
