@@ -35,7 +35,8 @@ log = structlog.get_logger()
 
 STOP_TIMEOUT_S: Final = 2.0
 MAX_EXPORTS: Final = 4
-"""How many files one process streams at once."""
+MAX_UPLOADS: Final = 2
+"""How many files one process streams at once, out and in."""
 FLUSH_INTERVAL_S: Final = 1.0
 """How far a scrape that another process answers may lag behind this one's tallies."""
 
@@ -61,6 +62,7 @@ class Parts:
         self.imports = ImportStore(client, scripts)
         self.recounts = RecountStore(client, scripts)
         self.export_places = asyncio.Semaphore(MAX_EXPORTS)
+        self.import_places = asyncio.Semaphore(MAX_UPLOADS)
         signals = Signals()
         replica_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.breaker = Breaker(signals, SharedBreakerState(client, clock=clock), settings.breaker, replica_id)

@@ -78,6 +78,7 @@ PROBLEMS: Final = {
     "per_user_limit": (409, "The user has as many coupons as one may"),
     "rate_limited": (429, "Too many requests at once"),
     "reserved_elsewhere": (409, "Another order holds the coupon"),
+    "sent_too_slowly": (408, "The file took too long to arrive"),
     "sold_out": (409, "All coupons are issued"),
     "store_unavailable": (503, "The store does not answer"),
     "too_many_attempts": (409, "The coupon was given back too often"),

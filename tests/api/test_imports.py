@@ -1,12 +1,13 @@
 """Codes that a merchant brings: taken whole or not at all, given out in their order, redeemed by their text."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
-from service.api.parts import Parts
+from service.api.parts import MAX_UPLOADS, Parts
 from service.domain import imported_codes
 from service.store.jobs import WORK_ON
 from tests.api.caller import Caller, contents, field_errors, refusal
@@ -145,6 +146,31 @@ async def test_only_a_campaign_that_waits_for_codes_takes_them_and_once(api: Cal
     assert field_errors(await api.change(2, max_coupons=11)) == {
         "max_coupons": "must be at most 10: so many codes were imported"
     }
+
+
+async def and_then_nothing() -> AsyncIterator[bytes]:
+    yield CSV.encode()
+    await asyncio.sleep(60)
+
+
+async def test_files_that_wait_fill_the_store_up_to_a_bound_only(
+    api: Caller, parts: Parts, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create(api)
+    monkeypatch.setattr("service.api.imports.MAX_WAITING", 1)
+    waiting = (await send(api, CSV)).json()
+    before = await contents(room)
+    assert refusal(await send(api, CSV)) == (503, "too_many_jobs")
+    monkeypatch.setattr("service.api.imports.MAX_WAITING", 2)
+    monkeypatch.setattr("service.store.long_jobs.MAX_OPEN", 1)
+    assert refusal(await send(api, CSV)) == (503, "too_many_jobs")
+    monkeypatch.setattr("service.api.imports.SENT_WITHIN_S", 0.05)
+    assert refusal(await send(api, and_then_nothing())) == (408, "sent_too_slowly")
+    for _ in range(MAX_UPLOADS):
+        await parts.import_places.acquire()
+    assert refusal(await send(api, CSV)) == (503, "too_many_jobs")
+    assert await contents(room) == before
+    assert (await api.http.get(f"/v1/jobs/{waiting['id']}")).json()["status"] == "pending"
 
 
 async def test_a_campaign_does_not_start_before_its_codes_are_there(api: Caller) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import signal
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -151,6 +153,23 @@ def test_coupons_and_redemptions_are_taken_home_as_a_file(running: Up) -> None:
     )
     away = tidegate_here("export", "file", "--url", "http://127.0.0.1:9")
     assert (away.returncode, away.stdout) == (3, "")
+
+
+def test_a_file_that_breaks_off_is_not_taken_for_a_whole_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer_half() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\ncode\r\n\r\n")
+
+        answering = threading.Thread(target=answer_half)
+        answering.start()
+        taken = tidegate_here("export", "spring", "--url", f"http://127.0.0.1:{server.getsockname()[1]}")
+        answering.join()
+    assert (taken.returncode, taken.stdout) == (3, "code\r\n")
+    assert "the file broke off, it is not whole" in taken.stderr
 
 
 def test_status_says_in_one_line_whether_coupons_are_issued(running: Up) -> None:
