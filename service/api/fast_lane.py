@@ -16,8 +16,12 @@ from service.api import hot_calls
 from service.api.door import Doorkeeper
 from service.api.exchange import body_too_large, request_id_of
 from service.api.parts import Parts
+<<<<<<< HEAD
 from service.api.paused import PausedAnswers
 from service.api.problems import Answer, internal_error, not_found
+=======
+from service.api.problems import Answer, internal_error
+>>>>>>> ce5c409 (A code that is no computed one of its campaign goes on to the FastAPI lane, which knows imported ones)
 from service.api.vocabulary import MAX_BODY_BYTES
 from service.domain.codes import CouponAddress, split_code
 from service.domain.outcomes import IssueOutcome, NotServed, RedeemOutcome
