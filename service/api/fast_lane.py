@@ -16,12 +16,8 @@ from service.api import hot_calls
 from service.api.door import Doorkeeper
 from service.api.exchange import body_too_large, request_id_of
 from service.api.parts import Parts
-<<<<<<< HEAD
 from service.api.paused import PausedAnswers
-from service.api.problems import Answer, internal_error, not_found
-=======
 from service.api.problems import Answer, internal_error
->>>>>>> ce5c409 (A code that is no computed one of its campaign goes on to the FastAPI lane, which knows imported ones)
 from service.api.vocabulary import MAX_BODY_BYTES
 from service.domain.codes import CouponAddress, split_code
 from service.domain.outcomes import IssueOutcome, NotServed, RedeemOutcome
@@ -59,7 +55,8 @@ class FastLane:
             known = None if split is None else self.parts.catalogue.known_by_prefix(split[0])
             # What is no computed code of this campaign may be an imported one, which the FastAPI lane looks for.
             address = None if split is None or known is None else known.codes.read_code(split[1])
-            return None if known is None or address is None else RedeemExchange(self, connection, known, address)
+            if split is not None and known is not None and address is not None:
+                return RedeemExchange(self, connection, known, split[1], address)
         return None
 
     def is_paused(self) -> bool:
@@ -194,13 +191,19 @@ class IssueExchange(Exchange):
 class RedeemExchange(Exchange):
     """A request to redeem a coupon of a campaign that this process knows."""
 
-    __slots__ = ("_address", "_known", "request")
+    __slots__ = ("_address", "_known", "_sealed", "request")
 
     def __init__(
-        self, lane: FastLane, connection: "FastLaneProtocol", known: KnownCampaign, address: CouponAddress
+        self,
+        lane: FastLane,
+        connection: "FastLaneProtocol",
+        known: KnownCampaign,
+        sealed: str,
+        address: CouponAddress,
     ) -> None:
         super().__init__("redeem", lane, connection)
         self._known = known
+        self._sealed = sealed
         self._address = address
         self.request: RedeemRequest
 

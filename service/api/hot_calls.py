@@ -117,7 +117,7 @@ async def redeem(parts: Parts, code: str, body: bytes) -> Answer:
     known, address = found
     request = redemption_of(address.sequence, wish)
     outcome = await parts.redeeming.submit(known, address.shard, request)
-    return redeem_answer(parts, known, sealed, outcome)
+    return redeem_answer(parts, known, None, outcome)
 
 
 def read_redeem(body: bytes) -> RedeemBody | Answer:
@@ -134,13 +134,14 @@ def redemption_of(sequence: int, wish: RedeemBody) -> RedeemRequest:
     return RedeemRequest(sequence, wish.merchant_id, wish.order_id, wish.order_amount, _hold_ms(wish))
 
 
-def redeem_answer(parts: Parts, known: KnownCampaign, sealed: str, outcome: RedeemOutcome) -> Answer:
-    """What the merchant is told about the coupon whose code has that sealed body."""
+def redeem_answer(parts: Parts, known: KnownCampaign, sealed: str | None, outcome: RedeemOutcome) -> Answer:
+    """What the merchant is told about the coupon; the sealed body of its code spares computing that."""
+    code = None if sealed is None else known.codes.spelled(sealed)
     match outcome:
         case Redeemed():
-            return Answer(201, parts.spelling(known).redemption(outcome.redemption, known.codes.spelled(sealed)))
+            return Answer(201, parts.spelling(known).redemption(outcome.redemption, code))
         case RedemptionReplayed():
-            body = parts.spelling(known).redemption(outcome.redemption, known.codes.spelled(sealed))
+            body = parts.spelling(known).redemption(outcome.redemption, code)
             return Answer(201, body, REPLAYED)
         case Overloaded() | StoreUnavailable():
             parts.metrics.count_unserved("redeem", known, outcome)
