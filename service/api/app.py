@@ -10,7 +10,19 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from service import __version__
-from service.api import campaigns, coupons, deactivations, events, extensions, operations, quotas, webhooks
+from service.api import (
+    campaigns,
+    coupons,
+    deactivations,
+    events,
+    exports,
+    extensions,
+    imports,
+    jobs,
+    operations,
+    quotas,
+    webhooks,
+)
 from service.api.door import AnswerResponse, Door, Doorkeeper
 from service.api.exchange import Exchange, body_too_large
 from service.api.fast_lane import LANE, FastLane
@@ -67,7 +79,10 @@ def fastapi_lane(parts: Parts, fast_lane: FastLane | None = None) -> ASGIApp:
         redoc_url=None,
     )
     app.state.parts = parts
-    for part in (campaigns, coupons, deactivations, quotas, events, extensions, operations, webhooks):
+    for part in (
+        *(campaigns, coupons, deactivations, quotas, extensions, jobs, imports, exports),
+        *(events, webhooks, operations),
+    ):
         app.include_router(part.router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(StoreError, _store_unavailable)

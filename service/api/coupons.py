@@ -17,7 +17,7 @@ from service.api.problems import (
 )
 from service.api.vocabulary import OpaqueId, Wire
 from service.api.wire import Coupon, CouponList, IssueBody, OptionalReason, RedeemBody, Redemption
-from service.domain.codes import CouponAddress, RedemptionAddress, split_code, split_redemption_id
+from service.domain.codes import CouponAddress, RedemptionAddress, split_redemption_id
 from service.domain.outcomes import (
     Overloaded,
     Redeemed,
@@ -128,12 +128,10 @@ async def _settle(parts: Parts, redemption_id: str, verb: SettleVerb, body: Opti
 
 
 async def _find_coupon(parts: Parts, code: str) -> tuple[KnownCampaign, CouponAddress]:
-    split = split_code(code)
-    known = await parts.catalogue.find_by_prefix(split[0]) if split else None
-    address = known.codes.read_code(split[1]) if split and known else None
-    if known is None or address is None:
+    found = await parts.catalogue.find_coupon(code)
+    if found is None:
         raise Refused(not_found())
-    return known, address
+    return found
 
 
 async def _find_redemption(parts: Parts, redemption_id: str) -> tuple[KnownCampaign, RedemptionAddress]:

@@ -9,7 +9,7 @@ from service.api.parts import Parts
 from service.api.problems import Answer, Refused, not_found, redeem_refusal
 from service.api.vocabulary import OpaqueId
 from service.api.wire import Coupon, DeactivatedCoupon, Deactivation, DeactivationRequest, Reason
-from service.domain.codes import CouponAddress, split_code
+from service.domain.codes import CouponAddress
 from service.domain.outcomes import (
     AlreadyRedeemed,
     CouponDeactivated,
@@ -28,11 +28,10 @@ Word = Literal["deactivated", "already_redeemed", "reserved_elsewhere", "expired
 @router.post("/coupons/{code}/deactivate", response_model=Coupon)
 async def deactivate(code: str, reason: Reason, parts: PartsOf) -> AnswerResponse:
     """Deactivate a coupon and return its money to the budget."""
-    split = split_code(code)
-    known = await parts.catalogue.find_by_prefix(split[0]) if split else None
-    address = known.codes.read_code(split[1]) if split and known else None
-    if known is None or address is None:
+    found = await parts.catalogue.find_coupon(code)
+    if found is None:
         raise Refused(not_found())
+    known, address = found
     (outcome,) = await parts.deactivations.deactivate(known, [address], reason.reason)
     if isinstance(outcome, CouponDeactivated):
         body = parts.spelling(known).coupon(outcome.coupon)
@@ -44,7 +43,7 @@ async def deactivate(code: str, reason: Reason, parts: PartsOf) -> AnswerRespons
 async def deactivate_codes(campaign_id: str, request: DeactivationRequest, parts: PartsOf) -> Deactivation:
     """Deactivate the campaign's coupons with these codes. Those that are not free stay as they are, and are named."""
     known = await _find(parts, campaign_id)
-    addresses = [_address(known, code) for code in request.codes]
+    addresses = [await _address(parts, known, code) for code in request.codes]
     found = [address for address in addresses if address is not None]
     outcomes = dict(zip(found, await parts.deactivations.deactivate(known, found, request.reason), strict=True))
     told = [UnknownCode() if address is None else outcomes[address] for address in addresses]
@@ -69,9 +68,9 @@ async def _find(parts: Parts, campaign_id: str) -> KnownCampaign:
     return known
 
 
-def _address(known: KnownCampaign, code: str) -> CouponAddress | None:
-    split = split_code(code)
-    return known.codes.read_code(split[1]) if split and split[0] == known.campaign.code_prefix else None
+async def _address(parts: Parts, known: KnownCampaign, code: str) -> CouponAddress | None:
+    found = await parts.catalogue.find_coupon(code)
+    return found[1] if found is not None and found[0].campaign.id == known.campaign.id else None
 
 
 def _deactivation(campaign_id: str, codes: list[str], outcomes: list[DeactivateOutcome]) -> Deactivation:

@@ -15,6 +15,7 @@ from service.api.wire import Extension, ExtensionRequest
 from service.domain.campaign import Campaign
 from service.domain.validity import MAX_EXTENSIONS
 from service.store.extensions import ExtensionProgress
+from service.store.long_jobs import TooManyJobs, extension_job
 from service.store.scripts import StoreError
 
 router = APIRouter(prefix="/v1", tags=["extensions"])
@@ -35,7 +36,8 @@ async def extend(campaign_id: str, request: ExtensionRequest, parts: PartsOf) ->
     if progress is None:
         raise Refused(problem("too_many_extensions", f"A campaign is extended {MAX_EXTENSIONS} times at most."))
     # The extension holds already; if the queue is away, the scheduler enqueues the write-through when it is back.
-    with suppress(StoreError):
+    with suppress(StoreError, TooManyJobs):
+        await parts.long_jobs.open(extension_job(campaign.id, progress.number))
         await parts.jobs.write_extension_through(campaign.id, progress.number)
     return _shown(campaign, progress)
 

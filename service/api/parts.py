@@ -27,9 +27,12 @@ from service.store.coupons import CouponStore, IssueRequest, RedeemRequest
 from service.store.deactivations import DeactivationStore
 from service.store.events import WAIT_MS, EventStore
 from service.store.extensions import ExtensionStore
+from service.store.imports import ImportStore
 from service.store.jobs import JobQueue
+from service.store.long_jobs import LongJobs
 from service.store.pipeline import pipelined
 from service.store.quotas import QuotaStore
+from service.store.recounts import RecountStore
 from service.store.scripts import STORE_CLOCK, Scripts
 from service.store.vitals import VitalSigns
 from service.store.webhooks import WebhookStore
@@ -37,6 +40,9 @@ from service.store.webhooks import WebhookStore
 log = structlog.get_logger()
 
 STOP_TIMEOUT_S: Final = 2.0
+MAX_EXPORTS: Final = 4
+MAX_UPLOADS: Final = 2
+"""How many files one process streams at once, out and in."""
 FLUSH_INTERVAL_S: Final = 1.0
 """How far a scrape that another process answers may lag behind this one's tallies."""
 
@@ -65,6 +71,11 @@ class Parts:
         self.listeners = Listeners()
         self.webhooks = WebhookStore(client, scripts)
         self.jobs = JobQueue(settings.effective_queue_url)
+        self.long_jobs = LongJobs(client, scripts)
+        self.imports = ImportStore(client, scripts)
+        self.recounts = RecountStore(client, scripts)
+        self.export_places = asyncio.Semaphore(MAX_EXPORTS)
+        self.import_places = asyncio.Semaphore(MAX_UPLOADS)
         signals = Signals(lambda: self.issuing.lines(), lambda: self.redeeming.lines())
         replica_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         shared, vital_signs = SharedBreakerState(client, clock=clock), VitalSigns(client, self.jobs)

@@ -46,9 +46,10 @@ def new_campaign(request: CampaignRequest, now_ms: int, wanted_shards: int) -> d
         shards=1,
         user_buckets=1,
         created_at_ms=now_ms,
+        imported_codes=0 if request.codes == "imported" else None,
     )
     _check(campaign)
-    shards = domain.shards_for(wanted_shards, campaign)
+    shards = 1 if request.codes == "imported" else domain.shards_for(wanted_shards, campaign)
     return replace(campaign, shards=shards, user_buckets=domain.user_buckets_for(campaign.max_coupons, shards))
 
 
@@ -69,6 +70,8 @@ def changed_campaign(old: domain.Campaign, change: CampaignChange) -> domain.Cam
                 fields[name] = value
     new = replace(old, **fields, version=old.version + 1)
     _check(new)
+    if new.imported_codes and new.max_coupons > new.imported_codes:
+        raise _refused("max_coupons", f"must be at most {new.imported_codes}: so many codes were imported")
     if domain.shards_for(old.shards, new) < old.shards:
         raise _refused("body", f"each of the campaign's {old.shards} shards needs a part of every limit and rate")
     return new
@@ -98,6 +101,7 @@ def campaign_body(ledger: CampaignLedger) -> Campaign:
             "user_rate": _rate_body(campaign.user_rate),
             "merchant_rate": _rate_body(campaign.merchant_rate),
             "code_prefix": campaign.code_prefix,
+            "codes": "computed" if campaign.imported_codes is None else "imported",
             "counters": Counters(
                 issued=counters.issued,
                 outstanding=counters.outstanding,

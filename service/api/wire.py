@@ -70,6 +70,9 @@ class CampaignRequest(Wire):
     code_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2,8}$")] | None = Field(
         None, description="Begins every code; by default taken from the id."
     )
+    codes: Literal["computed", "imported"] = Field(
+        "computed", description="Imported ones are a merchant's own; there are a million at most."
+    )
 
     @model_validator(mode="after")
     def _money_is_in_one_currency(self) -> Self:
@@ -157,6 +160,7 @@ class Campaign(Wire):
     user_rate: Rate | None
     merchant_rate: Rate | None
     code_prefix: str
+    codes: Literal["computed", "imported"]
     counters: Counters
 
 
@@ -296,6 +300,26 @@ class Extension(Wire):
     done: int
     changed: int
     reason: str
+
+
+class Job(Wire):
+    """A long job. An `error` beside a status that is not failed is one that will be tried again."""
+
+    id: str
+    kind: str
+    campaign_id: str
+    status: Literal["pending", "running", "completed", "failed"]
+    total: int
+    done: int
+    started_at: Moment | None
+    finished_at: Moment | None
+    error: str | None
+
+
+class JobList(Wire):
+    """Long jobs, the newest first."""
+
+    jobs: list[Job]
 
 
 class IssuanceStatus(Wire):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.cli import audit, operate, run, settings_table
+from service.cli import audit, export, imports, jobs, operate, run, settings_table
 from service.cli.failures import CommandError, ExitCode
 from service.cli.processes import PartError
 from service.settings import SettingsError
@@ -25,6 +25,9 @@ app = typer.Typer(
 run.register(app)
 operate.register(app)
 audit.register(app)
+export.register(app)
+imports.register(app)
+jobs.register(app)
 settings_table.register(app)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 DIGITS: Final = {"BHD": 3, "CLP": 0, "IQD": 3, "JOD": 3, "JPY": 0, "KRW": 0, "KWD": 3, "OMR": 3, "TND": 3, "VND": 0}
@@ -81,6 +82,20 @@ def extension(found: Mapping[str, Any], as_json: bool) -> None:
         f"{found['done']:,} of {found['total']:,} coupons seen, {found['changed']:,} changed",
         highlight=False,
     )
+
+
+def jobs(found: Mapping[str, Any], as_json: bool) -> None:
+    """Show long jobs, one a line."""
+    if as_json:
+        return _json(found)
+    table = Table("Job", "Status", box=None, header_style="dim", pad_edge=False)
+    for name in ("Done", "Total"):
+        table.add_column(name, justify="right")
+    table.add_column("Error")
+    for one in found["jobs"]:
+        cells = (one["id"], _status(one["status"]), f"{one['done']:,}", f"{one['total']:,}", one["error"] or "")
+        table.add_row(*cells[:-1], escape(cells[-1]))
+    return Console().print(table)
 
 
 def status(found: Mapping[str, Any], as_json: bool) -> None:

@@ -64,6 +64,8 @@ class Campaign:
     max_quota_per_user: int | None = None
     daily_limits: DailyLimits | None = None
     holder_limits: HolderLimits | None = None
+    imported_codes: int | None = None
+    """How many codes a merchant has brought, 0 while they are awaited; None where codes are computed."""
 
 
 class IllegalTransition(Exception):
@@ -94,6 +96,8 @@ def change_status(campaign: Campaign, verb: StatusVerb, reason: str, now_ms: int
         return campaign
     if campaign.status not in _ALLOWED[verb]:
         raise IllegalTransition(f"a campaign that is {campaign.status} does not {verb}")
+    if verb == "start" and campaign.imported_codes == 0:
+        raise IllegalTransition("a campaign whose codes have not been imported does not start")
     return replace(campaign, status=status, status_reason=reason, version=campaign.version + 1)
 
 

@@ -48,6 +48,9 @@ OPERATOR_PAUSE_RETRY_S = 30
 """What a caller is told to wait while an operator has paused the campaign: nobody knows when he resumes it."""
 SEED_BYTES: Final = 16
 
+COUPONS_PER_PAGE: Final = 256
+"""How many coupons one call reads: a millisecond or two of the store's time and of the reader's."""
+
 SettleVerb = Literal["commit", "release", "rollback"]
 
 
@@ -77,6 +80,14 @@ class RedeemRequest:
 def random_seed() -> bytes:
     """A seed for one batch's draws from a pot: nobody can guess it, and nobody is told."""
     return token_bytes(SEED_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class CouponPage:
+    """Coupons of one shard in their order, each with its latest redemption, and where the next page begins if any."""
+
+    coupons: Sequence[tuple[Coupon, Redemption | None]]
+    next_sequence: int | None
 
 
 class CouponStore:
@@ -148,6 +159,17 @@ class CouponStore:
                 return coupon_of(address, described)
             case _:
                 return UnknownCode()
+
+    async def page(self, campaign: KnownCampaign, shard: int, first: int) -> CouponPage:
+        """The shard's next coupons from that sequence on, as they stand now."""
+        reply = await self._scripts.run("read_page", [campaign.state_keys[shard]], first, COUPONS_PER_PAGE)
+        last, issued, rows = reply or (0, 0, [])
+        coupons = []
+        for sequence, coupon, redemption in rows:
+            address = CouponAddress(shard, sequence)
+            found = _redemption(address, redemption[1:]) if redemption else None
+            coupons.append((coupon_of(address, coupon[1:]), found))
+        return CouponPage(coupons, last if last < issued else None)
 
     async def user_coupons(self, campaign: KnownCampaign, user_id: str) -> list[Coupon]:
         """The user's coupons of one campaign, the oldest first."""

@@ -27,7 +27,7 @@ async def test_a_new_campaign_is_a_draft_that_says_where_it_is_and_which_version
     counters = UNTOUCHED | {"remaining": 10_000, "budget_remaining": 10**9, "liability": 0}
     given = CAMPAIGN | {"validity": CAMPAIGN["validity"] | {"starts_at": None, "wait": None, "duration": None}}
     limits = dict.fromkeys(LIMITS)
-    unset = {"issue_window": None, "user_rate": None, "merchant_rate": None} | limits
+    unset = {"issue_window": None, "user_rate": None, "merchant_rate": None, "codes": "computed"} | limits
     assert created.json() == given | unset | {"status": "draft", "version": 1, "counters": counters}
     assert await api.campaign() == created.json()
 

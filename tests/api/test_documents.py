@@ -30,6 +30,9 @@ CONTRACT = {
     ("/v1/redemptions/{redemption_id}/rollback", "post", "200", "Redemption"),
     ("/v1/campaigns/{campaign_id}/extensions", "post", "202", "Extension"),
     ("/v1/extensions/{extension_id}", "get", "200", "Extension"),
+    ("/v1/campaigns/{campaign_id}/imports", "post", "202", "Job"),
+    ("/v1/jobs", "get", "200", "JobList"),
+    ("/v1/jobs/{job_id}", "get", "200", "Job"),
     ("/v1/status", "get", "200", "IssuanceStatus"),
     ("/v1/breaker", "put", "200", "Breaker"),
     ("/v1/webhooks", "post", "201", "NewWebhook"),
@@ -38,7 +41,8 @@ CONTRACT = {
     ("/v1/campaigns/{campaign_id}/breaker", "put", "200", "Breaker"),
 }
 WITHOUT_JSON = {("/v1/campaigns/{campaign_id}/events", "get"), ("/v1/webhooks/{webhook_id}", "delete")}
-OTHER_PATHS = {"/metrics", "/livez", "/readyz"}
+FILES = {f"/v1/campaigns/{{campaign_id}}/{what}.csv" for what in ("coupons", "redemptions")}
+OTHER_PATHS = {"/metrics", "/livez", "/readyz"} | FILES
 
 
 async def openapi(api: Caller) -> dict[str, Any]:

@@ -30,7 +30,10 @@ from service.store.coupons import CouponStore, IssueRequest, RedeemRequest, Sett
 from service.store.deactivations import DeactivationStore
 from service.store.events import EventStore
 from service.store.extensions import ExtensionProgress, ExtensionStore
+from service.store.imports import ImportStore
+from service.store.long_jobs import LongJobs
 from service.store.quotas import QuotaStore
+from service.store.recounts import Recount, RecountStore
 from service.store.scripts import Scripts
 
 CLOCK_KEY: Final = "test:clock"
@@ -202,6 +205,15 @@ class Desk:
             await to_the_end(partial(self._room.extensions.lapse, self.campaign, shard))
             await to_the_end(partial(self._room.extensions.expire, self.campaign, shard))
 
+    async def recount(self) -> Recount:
+        """Recount every shard to its end, on from where it stands."""
+        for shard in range(self.campaign.shards):
+            while not (await self._room.recounts.go_on(self.campaign, shard)).ended:
+                pass
+        found = await self._room.recounts.latest(self.campaign)
+        assert found is not None
+        return found
+
     async def change(self, **changes: Any) -> CapBelowIssued | None:
         """Change the campaign as it now is, as an operator would."""
         current = await self._room.catalogue.load(self.campaign.id)
@@ -253,6 +265,9 @@ class Room:
         self.deactivations = DeactivationStore(self.scripts)
         self.quotas = QuotaStore(self.scripts)
         self.extensions = ExtensionStore(self.scripts)
+        self.long_jobs = LongJobs(client, self.scripts)
+        self.imports = ImportStore(client, self.scripts)
+        self.recounts = RecountStore(client, self.scripts)
 
     async def open(self, **changes: Any) -> Desk:
         """Register a campaign and sit down at its desk."""

@@ -89,16 +89,34 @@ local function load_record(state_key, state, sequence, now)
   return record
 end
 
+-- What a coupon keeps committed of the budget while it is in that status.
+local function committed_in(state, record, status)
+  return status <= REDEEMED and worth(state, record) or 0
+end
+
+-- Moves a coupon in the ledger from the status it was stored under to the one it has; and in a recount that is under
+-- way and has passed it, so that what was recounted so far stays true while coupons change behind it.
+local function move_in_ledger(state, sequence, record)
+  local from, to = record.stored_status, record.status
+  local money = committed_in(state, record, to) - committed_in(state, record, from)
+  state[LEDGER[from]] = state[LEDGER[from]] - 1
+  state[LEDGER[to]] = state[LEDGER[to]] + 1
+  state.committed = state.committed + money
+  local recount = state.recount
+  if recount and sequence < recount.next then
+    recount.counts[from] = recount.counts[from] - 1
+    recount.counts[to] = recount.counts[to] + 1
+    recount.money = recount.money + money
+    state.recount_moved = true
+  end
+end
+
 -- Writes the record back and moves it in the ledger from the status it was stored under to the one it has.
 local function save_record(state_key, state, sequence, record)
   redis.call('HSET', block_key(state_key, sequence), integer(sequence % BLOCK), pack_record(record))
   local from, to = record.stored_status, record.status
   if from ~= to then
-    state[LEDGER[from]] = state[LEDGER[from]] - 1
-    state[LEDGER[to]] = state[LEDGER[to]] + 1
-    if to == EXPIRED or to == DEACTIVATED then
-      state.committed = state.committed - worth(state, record)
-    end
+    move_in_ledger(state, sequence, record)
     if record.amount then
       move_drawn(state_key, LEDGER[from], LEDGER[to], record.amount)
     end
