@@ -9,12 +9,12 @@ FOUND = $(shell for name in $(CANDIDATES); do $$name -c $(IS_RECENT) 2>/dev/null
 PYTHON = $(or $(FOUND),$(error Tidegate needs Python 3.11 or newer; install it, or name it with make PYTHON=...))
 ARGS ?=
 
-.PHONY: help setup run test soak lint check rehearse bench bench-incident clean
+.PHONY: help setup run test soak lint check rehearse rehearse-overload bench bench-incident clean
 .DEFAULT_GOAL := help
 
 help:
 	@printf '\n  \033[1mTidegate\033[0m\n\n'
-	@awk -F ' *## *' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  \033[36mmake %-15s\033[0m %s\n", $$1, $$2 }' Makefile
+	@awk -F ' *## *' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  \033[36mmake %-18s\033[0m %s\n", $$1, $$2 }' Makefile
 	@printf '\n  Options go into ARGS: make run ARGS="--port 8080 --no-demo"\n\n'
 
 setup: $(VENV)/.run ## install what Tidegate runs on, and nothing else
@@ -43,6 +43,9 @@ check: lint test ## lint and test: all that must hold before a change lands
 
 rehearse: $(VENV)/.dev ## replay the incident: ARGS="--hours 9 --into 60s --orders 20000"
 	@$(IN_VENV) loadtest.rehearse $(ARGS)
+
+rehearse-overload: $(VENV)/.dev ## overload it on purpose, and hold every bound: ARGS="--only storm hung"
+	@$(IN_VENV) loadtest.overload $(ARGS)
 
 bench: $(VENV)/.dev ## measure against the baselines
 	@$(IN_VENV) loadtest.bench $(ARGS)

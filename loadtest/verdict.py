@@ -21,7 +21,7 @@ ALLOWED_REFUSALS: Final = frozenset(
         (Verb.ISSUE, "budget_exhausted"),
         (Verb.ISSUE, "rate_limited"),
         (Verb.ISSUE_AGAIN, "issuance_paused"),
-        (Verb.REDEEM, "rate_limited"),
+        (Verb.REDEEM, "merchant_busy"),
         (Verb.REDEEM_ELSEWHERE, "already_redeemed"),
     }
 )
@@ -146,7 +146,7 @@ def _pause(evidence: Evidence) -> tuple[Check, ...]:
     issue = [answer for answer in during if answer.verb is Verb.ISSUE]
     told = sum(answer.status == 503 and answer.reason == "issuance_paused" for answer in issue)
     # A merchant's own rate is the merchant's wish, paused or not; the customer comes back and is served.
-    redeem = [answer for answer in during if answer.verb is Verb.REDEEM and answer.reason != "rate_limited"]
+    redeem = [answer for answer in during if answer.verb is Verb.REDEEM and answer.reason != "merchant_busy"]
     served = sum(answer.granted for answer in redeem)
     return (
         Check(

@@ -28,6 +28,10 @@ SERVER_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 STORE_SCHEMES: Final = (*SERVER_SCHEMES, CLUSTER_SCHEME, SENTINEL_SCHEME)
 
 
+Group = Literal["issue", "redeem"]
+"""What a group of processes serves: redemption, or everything else."""
+
+
 class SettingsError(Exception):
     """A setting cannot be used; the message names its variable and the reason, one line for each."""
 
@@ -98,6 +102,13 @@ class Settings(BaseSettings):
         None, validate_default=True, description="RQ's store, never a Cluster. Unset: the store's."
     )
     api_workers: int = Field(1, ge=1, le=64, description="Processes that serve the API.")
+    serve_only: Group | None = Field(
+        None, description="The calls that this API serves: issue (all but redemption) or redeem. Unset: all."
+    )
+    redeem_workers: int = Field(
+        0, ge=0, le=64, description="Processes of `tidegate up` that serve redemption only, beside the others."
+    )
+    redeem_port: int = Field(8001, ge=1, le=65535, description="Port that those listen on.")
     code_secret: SecretStr | None = Field(
         None, description="Seals the coupon codes; every part needs the same. Unset: a random one in the data folder."
     )
@@ -130,6 +141,13 @@ class Settings(BaseSettings):
         if named is not None and named.startswith(SENTINEL_SCHEME):
             raise ValueError("RQ needs a single server of its own when the store is watched by Sentinels; name one")
         return _checked_url(value, SERVER_SCHEMES)
+
+    @field_validator("redeem_port")
+    @classmethod
+    def _groups_have_ports_of_their_own(cls, value: int, info: ValidationInfo) -> int:
+        if info.data.get("redeem_workers") and value == info.data.get("port"):
+            raise ValueError("must be another port than TIDEGATE_PORT")
+        return value
 
     @field_validator("code_secret")
     @classmethod

@@ -68,13 +68,14 @@ class Tidying:
                     return
 
     async def _open_or_close(self, campaign: Campaign) -> None:
-        status = scheduled_status(campaign, await self._catalogue.now_ms())
+        now_ms = await self._catalogue.now_ms()
+        status = scheduled_status(campaign, now_ms)
         if status is campaign.status:
             return
         # Somebody else changed the campaign meanwhile: the schedule looks at it again.
         with suppress(Stale):
-            changed = replace(campaign, status=status, status_reason="issue window", version=campaign.version + 1)
-            await self._catalogue.update(campaign, changed)
+            changed = replace(campaign, status=status, status_reason="issue window", status_since_ms=now_ms)
+            await self._catalogue.update(campaign, replace(changed, version=campaign.version + 1))
             log.info("campaign changed by its issue window", campaign=campaign.id, status=status)
 
 

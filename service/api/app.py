@@ -19,8 +19,11 @@ from service.api import (
     extensions,
     imports,
     jobs,
+    merchants,
     operations,
     quotas,
+    status,
+    tickets,
     webhooks,
 )
 from service.api.door import AnswerResponse, Door, Doorkeeper
@@ -28,6 +31,7 @@ from service.api.exchange import Exchange, body_too_large
 from service.api.fast_lane import LANE, FastLane
 from service.api.parts import Parts
 from service.api.problems import Refused, internal_error, invalid, not_found, not_served, problem
+from service.api.process_group import ProcessGroup
 from service.api.wire import Problem
 from service.domain.outcomes import StoreUnavailable
 from service.settings import Settings
@@ -58,6 +62,8 @@ def create_app(settings: Settings) -> ASGIApp:
     keys = [key.get_secret_value() for key in settings.api_keys]
     doorkeeper = Doorkeeper(keys) if keys else None
     served = fastapi_lane(parts, FastLane(parts, doorkeeper))
+    if settings.serve_only is not None:
+        served = ProcessGroup(served, settings.serve_only)
     return served if doorkeeper is None else Door(served, doorkeeper)
 
 
@@ -80,8 +86,8 @@ def fastapi_lane(parts: Parts, fast_lane: FastLane | None = None) -> ASGIApp:
     )
     app.state.parts = parts
     for part in (
-        *(campaigns, coupons, deactivations, quotas, extensions, jobs, imports, exports),
-        *(events, webhooks, operations),
+        *(campaigns, coupons, deactivations, quotas, tickets, extensions, jobs, imports, exports),
+        *(events, webhooks, merchants, status, operations),
     ):
         app.include_router(part.router)
     app.add_exception_handler(Refused, _refused)

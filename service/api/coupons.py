@@ -55,12 +55,11 @@ def _body(model: type[Wire]) -> dict[str, Any]:
 async def issue(campaign_id: str, request: Request, parts: PartsOf) -> AnswerResponse:
     """Issue one coupon to a user. Repeating a request with its Idempotency-Key gives the same coupon again."""
     refused = hot_calls.refused_unread(parts, campaign_id)
-    return AnswerResponse(
-        refused
-        or await hot_calls.issue(
-            parts, campaign_id, header(request.headers.raw, b"idempotency-key"), await request.body()
-        )
-    )
+    if refused is not None:
+        return AnswerResponse(refused)
+    head = request.headers.raw
+    key, ticket = header(head, b"idempotency-key"), header(head, hot_calls.TICKET)
+    return AnswerResponse(await hot_calls.issue(parts, campaign_id, key, await request.body(), ticket))
 
 
 @router.get("/campaigns/{campaign_id}/users/{user_id}/coupons", response_model=CouponList)

@@ -12,7 +12,7 @@ from service.api.exchange import header, request_id_of, send_answer
 from service.api.parts import Parts
 from service.api.problems import Answer, headers_of, problem
 
-PUBLIC_PATHS: Final = frozenset({"/v1/status", "/livez", "/readyz"})
+PUBLIC_PATHS: Final = frozenset({"/status", "/v1/status", "/v1/status/stream", "/livez", "/readyz"})
 
 
 def _parts_of(request: Request) -> Parts:

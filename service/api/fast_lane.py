@@ -41,15 +41,21 @@ class FastLane:
     def __init__(self, parts: Parts, doorkeeper: Doorkeeper | None) -> None:
         self.parts = parts
         self.doorkeeper = doorkeeper
+        self._issues = parts.settings.serve_only != "redeem"
+        self._redeems = parts.settings.serve_only != "issue"
         self._default_headers: Headers = []
         self._openings: dict[tuple[int, bytes], bytes] = {}
 
     def exchange(self, connection: "FastLaneProtocol") -> "IssueExchange | RedeemExchange | None":
         """What begins when a request's head is complete; None for a request of the FastAPI lane."""
-        if (issue := _ISSUE.fullmatch(connection.url)) is not None:
+        if self._issues and (issue := _ISSUE.fullmatch(connection.url)) is not None:
             known = self.parts.catalogue.known(issue[1].decode())
-            return None if known is None else IssueExchange(self, connection, known)
-        if (redeem := _REDEEM.fullmatch(connection.url)) is not None:
+            if known is None or hot_calls.TICKET in connection.head:
+                return None
+            if known.campaign.id in self.parts.waiting_rooms.lines:
+                return None
+            return IssueExchange(self, connection, known)
+        if self._redeems and (redeem := _REDEEM.fullmatch(connection.url)) is not None:
             code = redeem[1].decode()
             split = split_code(code)
             known = None if split is None else self.parts.catalogue.known_by_prefix(split[0])
@@ -62,7 +68,7 @@ class FastLane:
 
     def refusal(self, data: bytes) -> Answer | None:
         """The answer to a whole plain request while a breaker lets nobody in; None for whatever needs a closer look."""
-        if self.doorkeeper is not None or not self.parts.breaker.is_refusing:
+        if self.doorkeeper is not None or not self._issues or not self.parts.breaker.is_refusing:
             return None
         return refused_at_a_glance(self.parts, data)
 

@@ -3,11 +3,13 @@
 Both lanes go through these steps, so they cannot differ: read what is wanted, wait for the store, spell the outcome.
 """
 
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from service.api.admission import claim_admitted
 from service.api.parts import Parts
 from service.api.problems import (
     Answer,
@@ -38,15 +40,17 @@ from service.store.scripts import StoreError
 
 MAX_KEY_BYTES: Final = 255
 DIGEST_BYTES: Final = 8
+TICKET: Final = b"tidegate-ticket"
 REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 
 _ISSUE_BODY: Final = TypeAdapter(IssueBody).validator
 _REDEEM_BODY: Final = TypeAdapter(RedeemBody).validator
 
 
-async def issue(parts: Parts, campaign_id: str, key: bytes, body: bytes) -> Answer:
-    """Issue one coupon of the campaign to the user in the body, once for each idempotency key of his."""
-    wish = read_issue(parts, campaign_id, key, body)
+async def issue(parts: Parts, campaign_id: str, key: bytes, body: bytes, ticket: bytes = b"") -> Answer:
+    """Issue one coupon of the campaign to the user in the body, once for each idempotency key or ticket of his."""
+    in_line = bool(ticket) or campaign_id in parts.waiting_rooms.lines
+    wish = read_wish(key, body) if in_line else read_issue(parts, campaign_id, key, body)
     if isinstance(wish, Answer):
         return wish
     try:
@@ -56,6 +60,11 @@ async def issue(parts: Parts, campaign_id: str, key: bytes, body: bytes) -> Answ
     if known is None:
         return not_found()
     shard, request = placed(known, wish)
+    if in_line:
+        claim = await claim_admitted(parts, known, request.user_id, ticket, request.key_digest)
+        if isinstance(claim, Answer):
+            return claim
+        request = replace(request, key_digest=claim)
     return issue_answer(parts, known, shard, request, await parts.issuing.submit(known, shard, request))
 
 
@@ -65,7 +74,15 @@ def refused_unread(parts: Parts, campaign_id: str) -> Answer | None:
 
 
 def read_issue(parts: Parts, campaign_id: str, key: bytes, body: bytes) -> tuple[str, bytes] | Answer:
-    """Who wants a coupon under which idempotency key, or why he gets none."""
+    """Who wants a coupon under which idempotency key, or why he gets none, where nobody waits in line."""
+    wish = read_wish(key, body)
+    if not isinstance(wish, Answer) and not parts.breaker.admits(campaign_id, wish[0]):
+        return paused(parts, campaign_id, wish[0])
+    return wish
+
+
+def read_wish(key: bytes, body: bytes) -> tuple[str, bytes] | Answer:
+    """Who wants a coupon under which idempotency key, or what is wrong with the request."""
     if not key or len(key) > MAX_KEY_BYTES:
         return problem(
             "idempotency_key_required",
@@ -75,8 +92,6 @@ def read_issue(parts: Parts, campaign_id: str, key: bytes, body: bytes) -> tuple
         user_id = _ISSUE_BODY.validate_json(body).user_id
     except ValidationError as error:
         return invalid(error.errors(include_url=False, include_input=False))
-    if not parts.breaker.admits(campaign_id, user_id):
-        return paused(parts, campaign_id, user_id)
     return user_id, key
 
 

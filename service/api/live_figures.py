@@ -83,13 +83,18 @@ def _gauge(name: str, help_text: str, labels: Iterable[str], samples: Iterable[t
 
 
 def _process_families(parts: Parts, store_up: bool) -> Iterator[Metric]:
-    breaker = parts.breaker
-    record = breaker.record
     yield _gauge("build_info", "The version that runs", ["version"], [([__version__], 1)])
     yield _gauge("store_up", "Whether the store answers", [], [([], store_up)])
+    if not parts.guards_issue:
+        return
+    breaker = parts.breaker
+    record = breaker.record
     yield _gauge("breaker_state", "The breaker's state", ["state"], [([s], record.state is s) for s in State])
     yield _gauge("breaker_mode", "Who rules it", ["mode"], [([m], record.override.mode is m) for m in Mode])
     yield _gauge("breaker_share_ratio", "Share of users let in", [], [([], breaker.share_permille / ALL)])
+    yield _gauge("status_listeners", "Who follows the status here", [], [([], parts.noticeboard.listeners)])
+    waiting = [([name], sight.line.waiting) for name, sight in parts.waiting_rooms.lines.items()]
+    yield _gauge("waiting_room_tickets", "Tickets not called yet", ["campaign"], waiting)
     signals = [([signal], value) for signal, value in breaker.sample.items()]
     yield _gauge("breaker_signal", "The signals that open it", ["signal"], signals)
     yield _gauge("in_flight_limit", "Requests to issue that may be in flight", [], [([], breaker.in_flight_limit)])

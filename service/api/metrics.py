@@ -23,6 +23,7 @@ from service.domain.outcomes import (
     IssuancePaused,
     Issued,
     IssueOutcome,
+    MerchantBusy,
     NotServed,
     NotYetValid,
     OrderAmountRequired,
@@ -66,6 +67,8 @@ def outcome_label(outcome: IssueOutcome | RedeemOutcome) -> str:
             return "redeemed" if outcome.redemption.hold_expires_at_ms is None else "reserved"
         case Replayed() | RedemptionReplayed():
             return "replayed"
+        case RateLimited(bucket="merchant") | MerchantBusy():
+            return "merchant_busy"
         case RateLimited():
             return "rate_limited"
         case PerUserLimit():
@@ -203,11 +206,11 @@ class Metrics:
             registry=self.registry,
         )
         self._requests: dict[tuple[str, int], RequestTally] = {}
-        self._batches = {verb: self._batch_children(verb) for verb in ("issue", "redeem")}
+        self._batches = {verb: self._batch_children(verb) for verb in ("issue", "redeem", "ticket", "claim")}
         self._unserved: Tally[tuple[str, str, str]] = Tally()
 
     def observe_request(self, call: str, status: int, seconds: float) -> None:
-        """Count an HTTP request: `call` is issue, redeem or other."""
+        """Count an HTTP request: `call` is issue, redeem, stream or other."""
         status_class = status // 100
         tally = self._requests.get((call, status_class))
         if tally is None:

@@ -1,4 +1,4 @@
-"""What operators and the public look at: status, the breaker, metrics and health."""
+"""What operators look at and do: the breaker, metrics and health."""
 
 from datetime import UTC, datetime
 
@@ -7,28 +7,12 @@ from fastapi import APIRouter, Response
 from service.api import live_figures
 from service.api.door import PartsOf
 from service.api.parts import Parts
-from service.api.problems import PUBLIC_MESSAGE, Refused, not_found, problem, retry_after
-from service.api.wire import Breaker, BreakerOverride, IssuanceStatus, OverrideInForce
-from service.domain.breaker import Issuance
+from service.api.problems import Refused, not_found, problem, retry_after
+from service.api.wire import Breaker, BreakerOverride, OverrideInForce
 from service.store.breaker_state import WHOLE, TooManyBreakers
 from service.store.scripts import StoreError
 
 router = APIRouter(tags=["operations"])
-
-OPEN_MESSAGE = "Coupons are being issued."
-
-
-@router.get("/v1/status")
-async def read_status(parts: PartsOf) -> IssuanceStatus:
-    """Whether coupons are being issued; for everybody."""
-    status = parts.breaker.status()
-    return IssuanceStatus(
-        issuance=status.issuance.value,
-        reason=status.reason,
-        since=_moment(status.since_ms),
-        retry_after_s=status.retry_after_s,
-        message=OPEN_MESSAGE if status.issuance is Issuance.ISSUING else PUBLIC_MESSAGE,
-    )
 
 
 @router.put("/v1/breaker")

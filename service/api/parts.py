@@ -13,12 +13,16 @@ import structlog
 
 from service.api.listeners import Listeners
 from service.api.metrics import Metrics
+from service.api.noticeboard import Noticeboard
 from service.api.spelling import CampaignSpelling
+from service.api.stopping import heard_when_stopping
 from service.domain.outcomes import IssueOutcome, RedeemOutcome
+from service.domain.tickets import TicketBook
 from service.gate.breaker import Breaker
 from service.gate.group_commit import Bounds, GroupCommit
 from service.gate.signals import BatchReport, Signals
 from service.gate.transition import Transition
+from service.gate.waiting_room import WaitingRooms
 from service.settings import Settings
 from service.store.breaker_state import SharedBreakerState
 from service.store.catalogue import Catalogue, KnownCampaign
@@ -30,11 +34,13 @@ from service.store.extensions import ExtensionStore
 from service.store.imports import ImportStore
 from service.store.jobs import JobQueue
 from service.store.long_jobs import LongJobs
+from service.store.merchants import MerchantStore
 from service.store.pipeline import pipelined
 from service.store.quotas import QuotaStore
 from service.store.recounts import RecountStore
 from service.store.scripts import STORE_CLOCK, Scripts
 from service.store.vitals import VitalSigns
+from service.store.waiting_room import WaitingRoomStore
 from service.store.webhooks import WebhookStore
 
 log = structlog.get_logger()
@@ -61,7 +67,8 @@ class Parts:
         scripts = Scripts(client, clock)
         self.settings = settings
         self.metrics = Metrics()
-        self.catalogue = Catalogue(client, scripts, settings.read_code_key())
+        code_key = settings.read_code_key()
+        self.catalogue = Catalogue(client, scripts, code_key)
         self.coupons = CouponStore(scripts)
         self.deactivations = DeactivationStore(scripts)
         self.quotas = QuotaStore(scripts)
@@ -70,6 +77,7 @@ class Parts:
         self.awaited_events = EventStore(waiting_client)
         self.listeners = Listeners()
         self.webhooks = WebhookStore(client, scripts)
+        self.merchants = MerchantStore(scripts)
         self.jobs = JobQueue(settings.effective_queue_url)
         self.long_jobs = LongJobs(client, scripts)
         self.imports = ImportStore(client, scripts)
@@ -105,6 +113,16 @@ class Parts:
             observe,
             self.metrics.count_redemptions,
         )
+        self.tickets = TicketBook(code_key)
+        self.waiting_rooms = WaitingRooms(
+            WaitingRoomStore(client, pipelined(client, timeout_ms, clock), settings.breaker),
+            self.catalogue,
+            self.breaker,
+            settings.breaker,
+            bounds,
+            self.metrics.observe_batch,
+        )
+        self.noticeboard = Noticeboard(self.breaker, self.catalogue, self.waiting_rooms)
         self._spellings: dict[str, CampaignSpelling] = {}
 
     def spelling(self, known: KnownCampaign) -> CampaignSpelling:
@@ -114,15 +132,23 @@ class Parts:
             spelling = self._spellings[known.campaign.id] = CampaignSpelling(known)
         return spelling
 
+    @property
+    def guards_issue(self) -> bool:
+        """Whether this process issues. One that does not has no breaker at work, and no vote on when to pause."""
+        return self.settings.serve_only != "redeem"
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep the breaker and the metrics at work, and close all connections at the end."""
-        await self.breaker.tick()
-        tasks = [asyncio.create_task(self.breaker.run()), asyncio.create_task(self._keep_flushing())]
+        """Keep all parts at work that work by themselves, and close all connections at the end."""
+        works = [self._keep_flushing()]
+        if self.guards_issue:
+            await self.breaker.tick()
+            works += [self.breaker.run(), self.waiting_rooms.run(), self.noticeboard.run()]
+        tasks = [asyncio.create_task(work) for work in works]
         for task in tasks:
             task.add_done_callback(_stop_if_broken)
         try:
-            with self.listeners.leaving_on_signals():
+            with self.listeners.leaving_on_signals(), heard_when_stopping(self.noticeboard.close):
                 yield
         finally:
             for task in tasks:

@@ -19,6 +19,7 @@ from service.domain.outcomes import (
     Deactivated,
     Expired,
     IssuancePaused,
+    MerchantBusy,
     NotServed,
     NotYetValid,
     OrderAmountRequired,
@@ -47,7 +48,7 @@ PUBLIC_MESSAGE: Final = (
 RETRY_SPREAD_S: Final = 3
 """Callers who are told to come back after an overload are spread over this many seconds."""
 PAUSE_SPREAD_S: Final = 30
-"""Callers whom an operator's pause sends away are spread over this many; the breaker tells each his own place."""
+"""Callers whom an operator's pause or a line sends away are spread over this many; the breaker tells each his place."""
 TOMORROW_SPREAD_S: Final = 60
 """Callers who are told to come back on the next day are spread over this many, so that midnight is no stampede."""
 MOST_ERRORS: Final = 20
@@ -79,9 +80,11 @@ PROBLEMS: Final = {
     "invalid_request": (422, "The request is not well formed"),
     "issuance_paused": (503, "Issuance is paused"),
     "max_coupons_below_issued": (409, "More coupons are issued already"),
+    "merchant_busy": (429, "The merchant is too busy"),
     "method_not_allowed": (405, "That method is not allowed here"),
     "not_found": (404, "There is no such thing"),
     "not_ready": (503, "Not ready to serve"),
+    "not_served_here": (421, "Another process serves that"),
     "not_yet_valid": (409, "The coupon is not valid yet"),
     "order_amount_required": (422, "The order's amount is required"),
     "order_too_small": (409, "The order is too small for the coupon"),
@@ -96,19 +99,30 @@ PROBLEMS: Final = {
     "sent_too_slowly": (408, "The file took too long to arrive"),
     "sold_out": (409, "All coupons are issued"),
     "store_unavailable": (503, "The store does not answer"),
+    "ticket_expired": (410, "The place in line was given on"),
+    "ticket_invalid": (400, "That is no ticket"),
+    "ticket_not_due": (503, "The place in line has not been called yet"),
+    "ticket_not_yours": (403, "The ticket was taken for somebody else"),
     "too_many_attempts": (409, "The coupon was given back too often"),
     "too_many_breakers": (409, "As many campaigns as may have a breaker of their own have one"),
+    "too_many_busy_merchants": (409, "As many merchants are busy as may be"),
     "too_many_campaigns": (409, "There are as many campaigns as there may be"),
     "too_many_exports": (503, "Too many exports are under way"),
     "too_many_extensions": (409, "The campaign was extended as often as it may be"),
     "too_many_jobs": (503, "Too many long jobs wait or run"),
-    "too_many_listeners": (503, "As many follow events as may"),
+    "too_many_listeners": (503, "As many listen as may"),
     "too_many_webhooks": (409, "There are as many webhooks as there may be"),
     "unauthorized": (401, "An API key is required"),
     "version_stale": (412, "The campaign has changed meanwhile"),
+    "waiting_room_full": (503, "The waiting room is full"),
     "wrong_redemption_status": (409, "The redemption's status does not allow that"),
 }
 """Every `reason` with its status and title; the type is `/problems/` and the reason with dashes."""
+EMPTY_BUCKETS: Final = {
+    "merchant": ("merchant_busy", "The merchant has more orders than he can serve. The coupon stays as it is."),
+    "redemption": ("rate_limited", "Merchants can redeem no more coupons than are out before these expire."),
+}
+"""The `reason` and the words for buckets whose emptiness means more than too many requests."""
 
 
 @dataclass(slots=True)
@@ -229,7 +243,7 @@ def issue_refusal(outcome: Refusal | NotServed) -> Answer:
             wait = () if starts_in_ms is None else retry_after(starts_in_ms / 1000)
             return problem("campaign_not_running", f"The campaign is {status}.", wait, campaign_status=status)
         case IssuancePaused():
-            wait = retry_after(outcome.retry_after_s, PAUSE_SPREAD_S if outcome.by == "operator" else 0)
+            wait = retry_after(outcome.retry_after_s, 0 if outcome.by == "breaker" else PAUSE_SPREAD_S)
             return _told_later(_stock("issuance_paused", PUBLIC_MESSAGE, paused_by=outcome.by), wait)
         case UnknownCampaign():
             return not_found()
@@ -270,6 +284,10 @@ def redeem_refusal(outcome: CouponRefusal | NotServed) -> Answer:
             return not_found()
         case RateLimited():
             return _rate_limited(outcome)
+        case MerchantBusy(retry_after_ms):
+            detail = "The merchant has asked for a pause. The coupon stays as it is."
+            wait = retry_after(retry_after_ms / 1000, RETRY_SPREAD_S)
+            return problem("merchant_busy", detail, wait, retry_after_ms=retry_after_ms)
         case Overloaded() | StoreUnavailable():
             return not_served(outcome)
         case _:
@@ -320,5 +338,6 @@ def _rate_limited(outcome: RateLimited) -> Answer:
         (b"ratelimit-policy", f'"{outcome.bucket}";q={rate.burst};w={window_s}'.encode()),
         (b"ratelimit", f'"{outcome.bucket}";r=0;t={reset_s}'.encode()),
     )
-    detail = f"The {outcome.bucket}'s token bucket is empty."
-    return problem("rate_limited", detail, headers, bucket=outcome.bucket, retry_after_ms=outcome.retry_after_ms)
+    empty = ("rate_limited", f"The {outcome.bucket}'s token bucket is empty.")
+    reason, detail = EMPTY_BUCKETS.get(outcome.bucket, empty)
+    return problem(reason, detail, headers, bucket=outcome.bucket, retry_after_ms=outcome.retry_after_ms)

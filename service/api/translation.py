@@ -8,7 +8,7 @@ from service.api.benefits import RedEnvelopeBenefit, benefit_body, benefit_value
 from service.api.limits import LIMIT_FIELDS, changed_limits, daily_limits, holder_limits, limits_body
 from service.api.problems import Refused, invalid
 from service.api.spelling import moment_text
-from service.api.vocabulary import IssueWindow, Money, Rate, Validity, milliseconds
+from service.api.vocabulary import IssueCoupling, IssueWindow, Money, Rate, Validity, milliseconds
 from service.api.wire import Campaign, CampaignChange, CampaignRequest, Counters
 from service.domain import campaign as domain
 from service.domain import money, validity
@@ -39,14 +39,17 @@ def new_campaign(request: CampaignRequest, now_ms: int, wanted_shards: int) -> d
         budget=_budget(request),
         issue_window=_window(window),
         validity=_validity(request.validity, now_ms),
-        issue_rate=money.Rate(_thousandths(request.issue_rate), request.issue_rate.burst),
+        issue_rate=money.Rate(_thousandths(request.issue_rate.per_second), request.issue_rate.burst),
         user_rate=_rate(request.user_rate),
         merchant_rate=_rate(request.merchant_rate),
+        redemptions_per_second_milli=_coupling(request.issue_coupling),
         code_prefix=request.code_prefix or _code_prefix(request.id),
         shards=1,
         user_buckets=1,
         created_at_ms=now_ms,
         imported_codes=0 if request.codes == "imported" else None,
+        status_since_ms=now_ms,
+        messages=request.messages,
     )
     _check(campaign)
     shards = 1 if request.codes == "imported" else domain.shards_for(wanted_shards, campaign)
@@ -66,6 +69,10 @@ def changed_campaign(old: domain.Campaign, change: CampaignChange) -> domain.Cam
                 fields[name] = _money(budget)
             case Rate() as rate:
                 fields[name] = _rate(rate)
+            case IssueCoupling() as coupling:
+                fields["redemptions_per_second_milli"] = _coupling(coupling)
+            case None if name == "issue_coupling":
+                fields["redemptions_per_second_milli"] = None
             case value:
                 fields[name] = value
     new = replace(old, **fields, version=old.version + 1)
@@ -100,8 +107,10 @@ def campaign_body(ledger: CampaignLedger) -> Campaign:
             "issue_rate": _rate_body(campaign.issue_rate),
             "user_rate": _rate_body(campaign.user_rate),
             "merchant_rate": _rate_body(campaign.merchant_rate),
+            "issue_coupling": _coupling_body(campaign.redemptions_per_second_milli),
             "code_prefix": campaign.code_prefix,
             "codes": "computed" if campaign.imported_codes is None else "imported",
+            "messages": campaign.messages,
             "counters": Counters(
                 issued=counters.issued,
                 outstanding=counters.outstanding,
@@ -148,12 +157,16 @@ def _window(given: IssueWindow | None) -> domain.IssueWindow | None:
     return None if given is None else domain.IssueWindow(milliseconds(given.starts_at), milliseconds(given.ends_at))
 
 
-def _thousandths(given: Rate) -> int:
-    return round(given.per_second * 1000)
+def _thousandths(per_second: float) -> int:
+    return round(per_second * 1000)
 
 
 def _rate(given: Rate | None) -> money.Rate | None:
-    return None if given is None else money.Rate(_thousandths(given), given.burst)
+    return None if given is None else money.Rate(_thousandths(given.per_second), given.burst)
+
+
+def _coupling(given: IssueCoupling | None) -> int | None:
+    return None if given is None else _thousandths(given.redemptions_per_second)
 
 
 def _validity(given: Validity, now_ms: int) -> validity.Validity:
@@ -175,6 +188,10 @@ def _moment(instant_ms: int, zone: str) -> datetime:
 
 def _rate_body(held: money.Rate | None) -> dict[str, Any] | None:
     return None if held is None else {"per_second": held.per_second_milli / 1000, "burst": held.burst}
+
+
+def _coupling_body(per_second_milli: int | None) -> dict[str, float] | None:
+    return None if per_second_milli is None else {"redemptions_per_second": per_second_milli / 1000}
 
 
 def _validity_body(rule: validity.Validity) -> dict[str, Any]:

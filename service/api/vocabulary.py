@@ -16,7 +16,6 @@ from pydantic import (
     Strict,
     StringConstraints,
     WithJsonSchema,
-    field_validator,
     model_validator,
 )
 
@@ -76,6 +75,15 @@ CampaignId = Annotated[
 OpaqueId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~:@+-]{0,63}$")]
 """An id that the caller chose: letters, digits and . _ ~ : @ + -, at most 64."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+LanguageTag = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$"), Field(examples=["zh-Hans"])
+]
+"""A BCP 47 tag of a language, perhaps with script and region."""
+Message = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Messages = Annotated[
+    dict[LanguageTag, Message],
+    Field(max_length=20, description="What the public reads while the campaign is paused, by language."),
+]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(examples=["CNY"])]
 Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
 DurationText = Annotated[str, StringConstraints(max_length=40), AfterValidator(_duration), Field(examples=["P7D"])]
@@ -132,18 +140,28 @@ class Validity(Wire):
         return self
 
 
+def _thousandths(value: float) -> float:
+    if round(value * 1000) < 1 or abs(value * 1000 - round(value * 1000)) > 1e-6:
+        raise ValueError("must be a multiple of 0.001")
+    return value
+
+
+PerSecond = Annotated[
+    float, Field(gt=0, le=MAX_PER_SECOND, description="Down to a thousandth."), AfterValidator(_thousandths)
+]
+
+
 class Rate(Wire):
     """A token bucket: `per_second` tokens flow in, `burst` fit."""
 
-    per_second: Annotated[float, Field(gt=0, le=MAX_PER_SECOND, description="Down to a thousandth.")]
+    per_second: PerSecond
     burst: Annotated[int, Field(ge=1, le=MAX_BURST)]
 
-    @field_validator("per_second")
-    @classmethod
-    def _is_a_number_of_thousandths(cls, value: float) -> float:
-        if round(value * 1000) < 1 or abs(value * 1000 - round(value * 1000)) > 1e-6:
-            raise ValueError("must be a multiple of 0.001")
-        return value
+
+class IssueCoupling(Wire):
+    """Issue no more coupons than all merchants, at `redemptions_per_second`, can redeem before these expire."""
+
+    redemptions_per_second: PerSecond
 
 
 def milliseconds(moment: datetime) -> int:

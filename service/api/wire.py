@@ -9,7 +9,9 @@ from service.api.vocabulary import (
     Amount,
     CampaignId,
     DurationText,
+    IssueCoupling,
     IssueWindow,
+    Messages,
     Moment,
     Money,
     OpaqueId,
@@ -67,12 +69,14 @@ class CampaignRequest(Wire):
     issue_rate: Rate
     user_rate: Rate | None = None
     merchant_rate: Rate | None = None
+    issue_coupling: IssueCoupling | None = None
     code_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2,8}$")] | None = Field(
         None, description="Begins every code; by default taken from the id."
     )
     codes: Literal["computed", "imported"] = Field(
         "computed", description="Imported ones are a merchant's own; there are a million at most."
     )
+    messages: Messages = Field({})
 
     @model_validator(mode="after")
     def _money_is_in_one_currency(self) -> Self:
@@ -110,12 +114,14 @@ class CampaignChange(Wire):
     issue_rate: Rate | None = None
     user_rate: Rate | None = None
     merchant_rate: Rate | None = None
+    messages: Messages | None = None
+    issue_coupling: IssueCoupling | None = None
 
     @model_validator(mode="after")
     def _names_a_change(self) -> Self:
         if not self.model_fields_set:
             raise ValueError("names nothing to change")
-        for name in ("max_coupons", "max_coupons_per_user", "issue_rate"):
+        for name in ("max_coupons", "max_coupons_per_user", "issue_rate", "messages"):
             if name in self.model_fields_set and getattr(self, name) is None:
                 raise ValueError(f"{name} cannot be null")
         return self
@@ -159,8 +165,10 @@ class Campaign(Wire):
     issue_rate: Rate
     user_rate: Rate | None
     merchant_rate: Rate | None
+    issue_coupling: IssueCoupling | None
     code_prefix: str
     codes: Literal["computed", "imported"]
+    messages: Messages
     counters: Counters
 
 
@@ -247,6 +255,32 @@ class Deactivation(Wire):
     coupons: list[DeactivatedCoupon]
 
 
+class TicketRequest(Wire):
+    """Who wants a place in line."""
+
+    user_id: OpaqueId
+
+
+TicketStatus = Literal["waiting", "admitted", "expired", "used"]
+
+
+class Ticket(Wire):
+    """A place in a campaign's line; send `ticket` with the request to issue, as `Tidegate-Ticket`, once it is admitted.
+
+    `expected_at` is when, as far as anybody knows, and `admitted_until` for how long. There is no ticket where nobody
+    waits, and everybody may go straight in.
+    """
+
+    ticket: str | None
+    campaign_id: str
+    user_id: str
+    status: TicketStatus
+    position: int
+    expected_at: Moment
+    admitted_until: Moment | None
+    retry_after_s: int
+
+
 class RedeemBody(Wire):
     """Which order of which merchant the coupon is for; `hold` reserves it until the order is paid."""
 
@@ -279,6 +313,36 @@ class Redemption(Wire):
     discount_amount: int
     at: Moment
     expires_at: Moment | None
+
+
+class BusyRequest(Wire):
+    """How long a merchant takes no coupons: of one campaign, or of all that there are. Give `until` or `for`."""
+
+    until: Moment | None = None
+    for_: DurationText | None = Field(None, alias="for", examples=["PT10M"])
+    reason: Text
+    campaign_id: CampaignId | None = None
+
+    @model_validator(mode="after")
+    def _is_one_time(self) -> Self:
+        if (self.until is None) == (self.for_ is None):
+            raise ValueError("give either until or for")
+        return self
+
+
+class BusyWord(Wire):
+    """What holds for one campaign: the merchant takes none of its coupons before `until`."""
+
+    campaign_id: str
+    until: Moment
+    reason: str
+
+
+class Merchant(Wire):
+    """A merchant as he says of himself; `busy` is empty where he takes coupons."""
+
+    id: str
+    busy: list[BusyWord]
 
 
 class ExtensionRequest(Wire):

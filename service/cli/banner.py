@@ -11,11 +11,21 @@ from rich.markup import escape
 from service.cli.demo import extended_expiry
 
 
-def show_banner(console: Console, url: str, data: Path | str, demo: Mapping[str, Any] | None, needs_key: bool) -> None:
+def show_banner(
+    console: Console,
+    url: str,
+    redeem_url: str | None,
+    data: Path | str,
+    demo: Mapping[str, Any] | None,
+    needs_key: bool,
+) -> None:
     """Print where the service is and, when there is a demo campaign, three commands that work as they stand."""
     lines = ["", "  [bold blue]≈≈≈[/] [bold]Tidegate is open[/]", ""]
-    for name, value in (("API", url), ("Docs", f"{url}/docs"), ("Data", str(data)), ("Stop", "Ctrl-C")):
-        lines.append(f"  [dim]{name:<6}[/]{escape(value)}")
+    places = [("API", url), ("Docs", f"{url}/docs"), ("Data", str(data)), ("Stop", "Ctrl-C")]
+    if redeem_url is not None:
+        places.insert(1, ("Redeem", redeem_url))
+    for name, value in places:
+        lines.append(f"  [dim]{name:<8}[/]{escape(value)}")
     for title, command in _commands(url, demo, needs_key) if demo else ():
         lines += ["", f"  [dim]# {title}[/]", f"  [green]{escape(command)}[/]"]
     # Nothing is wrapped, so that each command can be copied in one piece.

@@ -23,6 +23,14 @@ Host = Annotated[str | None, typer.Option(help=f"Address to listen on.  [dim]{va
 Port = Annotated[int | None, typer.Option(help=f"Port to listen on.  [dim]{variable('port')}, 8000[/dim]")]
 DataDir = Annotated[Path | None, typer.Option(help=f"Folder for data.  [dim]{variable('data_dir')}, .tidegate[/dim]")]
 Workers = Annotated[int | None, typer.Option(help=f"API processes.  [dim]{variable('api_workers')}, 1[/dim]")]
+Only = Annotated[
+    str | None,
+    typer.Option(help=f"Serve `issue` (all but redemption) or `redeem`.  [dim]{variable('serve_only')}, all[/dim]"),
+]
+RedeemWorkers = Annotated[
+    int | None, typer.Option(help=f"API processes for redemption only.  [dim]{variable('redeem_workers')}, 0[/dim]")
+]
+RedeemPort = Annotated[int | None, typer.Option(help=f"Port of those.  [dim]{variable('redeem_port')}, 8001[/dim]")]
 StoreUrl = Annotated[
     str | None, typer.Option(help=f"Another store.  [dim]{variable('store_url')}, the one of `tidegate up`[/dim]")
 ]
@@ -39,6 +47,8 @@ def up(
     port: Port = None,
     data_dir: DataDir = None,
     workers: Workers = None,
+    redeem_workers: RedeemWorkers = None,
+    redeem_port: RedeemPort = None,
     demo: Annotated[bool, typer.Option(help="Open the Spring Festival campaign, to have something to try.")] = True,
 ) -> None:
     """Run everything on this machine: store, API, worker and scheduler.
@@ -51,7 +61,14 @@ def up(
 
     [cyan]tidegate up --port 8080 --data-dir /srv/tidegate --no-demo[/cyan]
     """
-    settings, environment = _settle(host=host, port=port, data_dir=data_dir, api_workers=workers)
+    settings, environment = _settle(
+        host=host,
+        port=port,
+        data_dir=data_dir,
+        api_workers=workers,
+        redeem_workers=redeem_workers,
+        redeem_port=redeem_port,
+    )
     configure_logs(settings.log_level)
     if settings.store_url:
         _check_store(settings)
@@ -59,15 +76,32 @@ def up(
 
 
 def serve(
-    host: Host = None, port: Port = None, workers: Workers = None, data_dir: DataDir = None, store_url: StoreUrl = None
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    only: Only = None,
+    data_dir: DataDir = None,
+    store_url: StoreUrl = None,
 ) -> None:
     """Run the API only, where something else supervises.
 
-    [dim]Example[/dim]
+    With `--only redeem` it is one of a group of processes that no stampede on issue reaches.
+
+    [dim]Examples[/dim]
 
     [cyan]TIDEGATE_STORE_URL=redis://store:6379 tidegate serve --port 8000[/cyan]
+
+    [cyan]TIDEGATE_STORE_URL=redis://store:6379 tidegate serve --port 8001 --only redeem[/cyan]
     """
-    _become("service.api", host=host, port=port, api_workers=workers, data_dir=data_dir, store_url=store_url)
+    _become(
+        "service.api",
+        host=host,
+        port=port,
+        api_workers=workers,
+        serve_only=only,
+        data_dir=data_dir,
+        store_url=store_url,
+    )
 
 
 def worker(data_dir: DataDir = None, store_url: StoreUrl = None) -> None:

@@ -37,7 +37,9 @@ def run_everything(settings: Settings, environment: Mapping[str, str], with_demo
         if store is not None:
             store.prepare()
         settings.read_code_key()
-        _check_port(settings)
+        _check_port(settings.host, settings.port, "port")
+        if settings.redeem_workers:
+            _check_port(settings.host, settings.redeem_port, "redeem_port")
         parts = [] if store is None else [_store_part(store, environment)]
         parts += _parts_on(parts[0].is_ready if parts else always, settings, environment)
         Supervisor(parts).run(when_ready=lambda: _welcome(settings, with_demo, console))
@@ -46,23 +48,23 @@ def run_everything(settings: Settings, environment: Mapping[str, str], with_demo
             store.release()
 
 
-def local_url(settings: Settings) -> str:
-    """Return where a program on this machine reaches the API."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - it is being replaced
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+def local_url(host: str, port: int) -> str:
+    """Return where a program on this machine reaches what listens there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is being replaced
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _check_port(settings: Settings) -> None:
+def _check_port(host: str, port: int, setting: str) -> None:
     try:
-        choices = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        choices = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, address = choices[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
         raise CommandError(
-            f"cannot listen on {settings.host} port {settings.port}: {(error.strerror or str(error)).lower()}; "
-            f"choose another with --port or {variable('port')}",
+            f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}; "
+            f"choose another with --{setting.replace('_', '-')} or {variable(setting)}",
             ExitCode.REFUSED,
         ) from error
 
@@ -95,31 +97,42 @@ def _store_part(store: EmbeddedStore, environment: Mapping[str, str]) -> Part:
 
 
 def _parts_on(store_is_ready: Callable[[], bool], settings: Settings, environment: Mapping[str, str]) -> Iterator[Part]:
-    ready_url = f"{local_url(settings)}/readyz"
-
-    def api_is_ready() -> bool:
-        try:
-            return httpx.get(ready_url, timeout=READY_TIMEOUT_S, trust_env=False).is_success
-        except httpx.HTTPError:
-            return False
-
-    for name, module, is_ready in (
-        ("API", "service.api", api_is_ready),
-        ("worker", "worker", always),
-        ("scheduler", "worker.schedule", always),
-    ):
+    parts = [("API", "service.api", _answers(settings.host, settings.port), environment)]
+    if settings.redeem_workers:
+        redeeming = {
+            variable("serve_only"): "redeem",
+            variable("port"): str(settings.redeem_port),
+            variable("api_workers"): str(settings.redeem_workers),
+            variable("redeem_workers"): "0",
+        }
+        is_ready = _answers(settings.host, settings.redeem_port)
+        parts.append(("redemption", "service.api", is_ready, {**environment, **redeeming}))
+    parts += [("worker", "worker", always, environment), ("scheduler", "worker.schedule", always, environment)]
+    for name, module, is_ready, variables in parts:
         yield Part(
             name=name,
             command=(sys.executable, "-m", module),
-            environment=environment,
+            environment=variables,
             is_ready=is_ready,
             may_restart=store_is_ready,
             stop_within_s=STOP_TIMEOUT_S,
         )
 
 
+def _answers(host: str, port: int) -> Callable[[], bool]:
+    ready_url = f"{local_url(host, port)}/readyz"
+
+    def is_ready() -> bool:
+        try:
+            return httpx.get(ready_url, timeout=READY_TIMEOUT_S, trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    return is_ready
+
+
 def _welcome(settings: Settings, with_demo: bool, console: Console) -> None:
-    url = local_url(settings)
+    url = local_url(settings.host, settings.port)
     campaign = None
     if with_demo:
         key = settings.api_keys[0].get_secret_value() if settings.api_keys else None
@@ -127,4 +140,6 @@ def _welcome(settings: Settings, with_demo: bool, console: Console) -> None:
             campaign = open_demo(Remote(url, key), datetime.now(UTC))
         except CommandError as error:
             log.error("demo campaign could not be opened", reason=str(error))
-    show_banner(console, url, settings.store_url or settings.data_dir, campaign, needs_key=bool(settings.api_keys))
+    redeem_url = local_url(settings.host, settings.redeem_port) if settings.redeem_workers else None
+    data = settings.store_url or settings.data_dir
+    show_banner(console, url, redeem_url, data, campaign, needs_key=bool(settings.api_keys))

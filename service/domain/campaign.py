@@ -1,6 +1,7 @@
 """A campaign: the promise that every coupon is held against, and how it is divided over shards."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -41,7 +42,10 @@ class IssueWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """One campaign at one version. `shards` and `user_buckets` are fixed at creation, so that no user ever moves."""
+    """One campaign at one version. `shards` and `user_buckets` are fixed at creation, so that no user ever moves.
+
+    `status_since_ms` is 0 where nobody noted it. `messages` are what the public reads in a pause, by language tag.
+    """
 
     id: str
     name: str
@@ -66,6 +70,10 @@ class Campaign:
     holder_limits: HolderLimits | None = None
     imported_codes: int | None = None
     """How many codes a merchant has brought, 0 while they are awaited; None where codes are computed."""
+    status_since_ms: int = 0
+    messages: Mapping[str, str] = field(default_factory=dict)
+    redemptions_per_second_milli: int | None = None
+    """How many coupons, in thousandths, all merchants can redeem a second: no more are out than they can in time."""
 
 
 class IllegalTransition(Exception):
@@ -98,7 +106,7 @@ def change_status(campaign: Campaign, verb: StatusVerb, reason: str, now_ms: int
         raise IllegalTransition(f"a campaign that is {campaign.status} does not {verb}")
     if verb == "start" and campaign.imported_codes == 0:
         raise IllegalTransition("a campaign whose codes have not been imported does not start")
-    return replace(campaign, status=status, status_reason=reason, version=campaign.version + 1)
+    return replace(campaign, status=status, status_reason=reason, status_since_ms=now_ms, version=campaign.version + 1)
 
 
 def scheduled_status(campaign: Campaign, now_ms: int) -> CampaignStatus:
@@ -124,6 +132,8 @@ def shards_for(wanted: int, campaign: Campaign) -> int:
         *([holders.per_merchant] if holders is not None and holders.per_merchant is not None else []),
         *([1] if holders is not None and holders.per_order is not None else []),
     ]
+    if campaign.redemptions_per_second_milli is not None:
+        bounds.append(campaign.redemptions_per_second_milli)
     return max(1, min(wanted, MAX_SHARDS, *bounds))
 
 
@@ -143,11 +153,13 @@ class ShardLimits:
     merchant_rate: Rate | None
     max_coupons_per_day: int | None
     max_redemptions_per_merchant: int | None
+    redemptions_per_second_milli: int | None
 
 
 def shard_limits(campaign: Campaign, shard: int) -> ShardLimits:
     """The part of the campaign's promise that falls to one shard; the parts sum to the whole exactly."""
     issue_rate = rate_share(campaign.issue_rate, campaign.shards, shard)
+    redemptions = campaign.redemptions_per_second_milli
     assert issue_rate is not None
     daily, holders = campaign.daily_limits, campaign.holder_limits
     return ShardLimits(
@@ -158,6 +170,7 @@ def shard_limits(campaign: Campaign, shard: int) -> ShardLimits:
         merchant_rate=rate_share(campaign.merchant_rate, campaign.shards, shard),
         max_coupons_per_day=_limit_share(daily.max_coupons if daily else None, campaign, shard),
         max_redemptions_per_merchant=_limit_share(holders.per_merchant if holders else None, campaign, shard),
+        redemptions_per_second_milli=None if redemptions is None else share(redemptions, campaign.shards, shard),
     )
 
 

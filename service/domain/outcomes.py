@@ -34,7 +34,11 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class RateLimited:
-    """A token bucket (`campaign`, `user` or `merchant`) has no token; the next comes in `retry_after_ms`."""
+    """A token bucket (`campaign`, `user`, `merchant` or `redemption`) has no token; one comes in `retry_after_ms`.
+
+    The level of `redemption` is what the merchants can still redeem, beyond the coupons that are out, before these
+    expire: it rises by redemptions, and `retry_after_ms` is how long merchants take over the surplus.
+    """
 
     bucket: str
     burst: int
@@ -81,7 +85,7 @@ class CampaignNotRunning:
 
 @dataclass(frozen=True, slots=True)
 class IssuancePaused:
-    """The operator (`operator`) or the breaker (`breaker`) has paused issuance."""
+    """The operator (`operator`) or the breaker (`breaker`) has paused issuance, or a line waits (`waiting_room`)."""
 
     by: str
     retry_after_s: int
@@ -190,6 +194,13 @@ class TooManyAttempts:
 
 
 @dataclass(frozen=True, slots=True)
+class MerchantBusy:
+    """The merchant has asked to be left in peace for `retry_after_ms` more."""
+
+    retry_after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownCode:
     """No such coupon or redemption: forged, mistyped, or never given out."""
 
@@ -214,6 +225,7 @@ CouponRefusal = (
     | TooManyAttempts
     | UnknownCode
     | RateLimited
+    | MerchantBusy
 )
 RedeemOutcome = Redeemed | RedemptionReplayed | CouponRefusal | NotServed
 SettleOutcome = Redeemed | RedemptionReplayed | WrongRedemptionStatus | UnknownCode | NotServed

@@ -122,6 +122,11 @@ class Circuits:
         """
         return self._stricter(campaign_id).turn_due_in_ms(turn, per_second, self._times())
 
+    def records_in_force(self, campaign_id: str) -> list[BreakerRecord]:
+        """Return the shared records that may hold up the campaign's callers: the whole's, and its own if it has one."""
+        circuits = [self.whole, self.campaigns.get(campaign_id)]
+        return [circuit.record for circuit in circuits if circuit and not self._mode_of(circuit).refuses_nobody]
+
     def status(self, campaign_id: str = WHOLE) -> IssuanceStatus:
         """Return what this process tells the public, of a campaign too: what decides here is the strictest."""
         return self._status(self._stricter(campaign_id))

@@ -171,6 +171,12 @@ class Catalogue:
             definition = await self._client.hget(keys.CAMPAIGNS, campaign_id)
         return None if definition is None else _DEFINITION.validate_json(definition)
 
+    async def load_each(self, campaign_ids: Sequence[str]) -> Sequence[Campaign]:
+        """The definitions of those of the campaigns that exist, in one call."""
+        with store_errors():
+            definitions = await self._client.hmget(keys.CAMPAIGNS, [*campaign_ids])
+        return [_DEFINITION.validate_json(definition) for definition in definitions if definition is not None]
+
     async def list(self) -> list[Campaign]:
         """All campaigns, the newest first."""
         with store_errors():

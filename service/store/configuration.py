@@ -29,6 +29,7 @@ def pack_configuration(campaign: Campaign, shard: int) -> bytes:
         "issue_rate": _rate(limits.issue_rate),
         "user_rate": _rate(campaign.user_rate),
         "merchant_rate": _rate(limits.merchant_rate),
+        "redemptions_per_second_milli": limits.redemptions_per_second_milli,
         "validity": _validity(campaign.validity),
     }
     packed: bytes = msgpack.packb(_given(fields))

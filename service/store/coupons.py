@@ -21,6 +21,7 @@ from service.domain.outcomes import (
     IssuancePaused,
     Issued,
     IssueOutcome,
+    MerchantBusy,
     NotYetValid,
     OrderAmountRequired,
     OrderTooSmall,
@@ -245,6 +246,8 @@ def _redeem_outcome(shard: int, request: RedeemRequest, result: list[Any], now_m
             return TooManyAttempts()
         case [b"unknown_code"]:
             return UnknownCode()
+        case [b"merchant_busy", retry_after_ms]:
+            return MerchantBusy(retry_after_ms)
         case _:
             return _rate_limited(result)
 

@@ -10,6 +10,7 @@ WEBHOOKS: Final = "tg:{webhooks}:registered"
 WEBHOOKS_HEALTH: Final = "tg:{webhooks}:health"
 IMPORTED_PREFIXES: Final = "tg:{catalogue}:imported"
 OPEN_JOBS: Final = "tg:{jobs}:open"
+ROOMS: Final = "tg:{rooms}:live"
 
 
 def state_key(campaign_id: str, shard: int) -> str:

@@ -97,6 +97,13 @@ class Caller:
         transport = httpx.ASGITransport(app=app)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://tidegate.example", headers=headers)
 
+    @classmethod
+    def over(cls, http: httpx.AsyncClient) -> Self:
+        """Somebody who calls the API over a client that is there already, such as one of a service that runs."""
+        caller = cls.__new__(cls)
+        caller.http = http
+        return caller
+
     async def __aenter__(self) -> Self:
         return self
 

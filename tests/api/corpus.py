@@ -133,8 +133,16 @@ STORIES: Final[dict[str, tuple[dict[str, Any], list[Step]]]] = {
     ),
     "budget_exhausted": ({"budget": {"amount": 2500, "currency": "CNY"}}, [issue(), issue("bob"), issue()]),
     "rate_limited": (
-        {"issue_rate": SLOW | {"burst": 2}, "merchant_rate": SLOW},
-        [issue(), issue("bob"), issue("eve"), issue(), redeem(0), redeem(1), redeem(0)],
+        {"issue_rate": SLOW | {"burst": 2}},
+        [issue(), issue("bob"), issue("eve"), issue()],
+    ),
+    "merchant_busy": (
+        {"merchant_rate": SLOW},
+        [
+            *[issue(), issue("bob"), issue("eve"), redeem(0), redeem(1), redeem(0)],
+            Ask("PUT", "/v1/merchants/tea-house/busy", (as_json(reason="out of milk", **{"for": "PT10M"}),)),
+            *[redeem(1), redeem(0)],
+        ],
     ),
     "campaign_not_running": ({}, [issue(), post("/v1/campaigns/spring/stop"), issue("bob"), issue(), redeem()]),
     "issuance_paused": (

@@ -52,6 +52,8 @@ MISTAKES: Final[dict[str, list[Any]]] = {
     "issue_rate": [1000, "1000/s", []],
     "issue_rate.per_second": [0, -1, 10**7, HUGE, 0.0001, "1"],
     "issue_rate.burst": [0, -1, 10**9, 1.5],
+    "issue_coupling": [1, [], "all"],
+    "issue_coupling.redemptions_per_second": [0, -1, 10**7, HUGE, 0.0001, "1", None],
     "user_rate.burst": [0, None],
     "code_prefix": ["Q", "qwen", "QWENQWENQ", "QW-N", "QWEN\n", 1],
 }
@@ -60,6 +62,7 @@ AROUND: Final[dict[str, dict[str, Any]]] = {
     "validity.wait": {"validity": WEEK},
     "issue_window.ends_at": {"issue_window": WINDOW},
     "user_rate.burst": {"user_rate": {"per_second": 1}},
+    "issue_coupling.redemptions_per_second": {"issue_coupling": {}},
 }
 """What a campaign needs for a mistake to be the only one."""
 

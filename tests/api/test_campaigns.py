@@ -27,7 +27,8 @@ async def test_a_new_campaign_is_a_draft_that_says_where_it_is_and_which_version
     counters = UNTOUCHED | {"remaining": 10_000, "budget_remaining": 10**9, "liability": 0}
     given = CAMPAIGN | {"validity": CAMPAIGN["validity"] | {"starts_at": None, "wait": None, "duration": None}}
     limits = dict.fromkeys(LIMITS)
-    unset = {"issue_window": None, "user_rate": None, "merchant_rate": None, "codes": "computed"} | limits
+    unset: dict[str, Any] = {"issue_window": None, "user_rate": None, "merchant_rate": None, "issue_coupling": None}
+    unset |= {"messages": {}, "codes": "computed"} | limits
     assert created.json() == given | unset | {"status": "draft", "version": 1, "counters": counters}
     assert await api.campaign() == created.json()
 
@@ -39,6 +40,7 @@ async def test_all_that_was_said_about_a_campaign_is_shown(api: Caller) -> None:
         "issue_rate": {"per_second": 0.5, "burst": 3},
         "user_rate": {"per_second": 1.25, "burst": 1},
         "merchant_rate": {"per_second": 0.001, "burst": 2},
+        "issue_coupling": {"redemptions_per_second": 12.5},
         "benefit": {"kind": "amount", "amount": 2500, "currency": "EUR", "min_order_amount": 10_000},
     }
     shown = (await api.create(**said, budget=None)).json()
@@ -46,6 +48,26 @@ async def test_all_that_was_said_about_a_campaign_is_shown(api: Caller) -> None:
         "validity": said["validity"] | {"starts_at": None, "expires_at": None}
     }
     assert (shown["budget"], shown["counters"]["budget_remaining"]) == (None, None)
+
+
+async def test_a_campaign_coupled_to_its_merchants_is_refused_by_their_bucket_until_it_is_not(api: Caller) -> None:
+    second = {"timezone": "Asia/Shanghai", "duration": "PT10S"}
+    await api.open(validity=second, issue_coupling={"redemptions_per_second": 0.2})
+    code = await api.code("ann")
+    assert (await api.issue("bob")).status_code == 201
+    refused = await api.issue("eve")
+    assert refusal(refused) == (429, "rate_limited")
+    assert (refused.json()["bucket"], refused.headers["retry-after"]) == ("redemption", "5")
+    assert refused.headers["ratelimit-policy"] == '"redemption";q=2;w=10'
+    assert (await api.redeem(code)).status_code == 201
+    assert (await api.issue("eve")).status_code == 201
+    assert reason(await api.issue("kim")) == "rate_limited"
+    changed = await api.change(issue_coupling=None)
+    assert (changed.status_code, changed.json()["issue_coupling"]) == (200, None)
+    assert (await api.issue("kim")).status_code == 201
+    coupled = await api.change(3, issue_coupling={"redemptions_per_second": 0.001})
+    assert coupled.json()["issue_coupling"] == {"redemptions_per_second": 0.001}
+    assert reason(await api.issue("lee")) == "rate_limited"
 
 
 async def test_without_a_code_prefix_the_id_lends_one(api: Caller) -> None:

@@ -18,6 +18,8 @@ CONTRACT = {
     ("/v1/campaigns/{campaign_id}/resume", "post", "200", "Campaign"),
     ("/v1/campaigns/{campaign_id}/stop", "post", "200", "Campaign"),
     ("/v1/campaigns/{campaign_id}/coupons", "post", "201", "Coupon"),
+    ("/v1/campaigns/{campaign_id}/tickets", "post", "201", "Ticket"),
+    ("/v1/tickets/{ticket}", "get", "200", "Ticket"),
     ("/v1/campaigns/{campaign_id}/users/{user_id}/coupons", "get", "200", "CouponList"),
     ("/v1/coupons/{code}", "get", "200", "Coupon"),
     ("/v1/coupons/{code}/redemptions", "post", "201", "Redemption"),
@@ -33,6 +35,9 @@ CONTRACT = {
     ("/v1/campaigns/{campaign_id}/imports", "post", "202", "Job"),
     ("/v1/jobs", "get", "200", "JobList"),
     ("/v1/jobs/{job_id}", "get", "200", "Job"),
+    ("/v1/merchants/{merchant_id}/busy", "put", "200", "Merchant"),
+    ("/v1/merchants/{merchant_id}/busy", "get", "200", "Merchant"),
+    ("/v1/merchants/{merchant_id}/busy", "delete", "200", "Merchant"),
     ("/v1/status", "get", "200", "IssuanceStatus"),
     ("/v1/breaker", "put", "200", "Breaker"),
     ("/v1/webhooks", "post", "201", "NewWebhook"),
@@ -42,7 +47,7 @@ CONTRACT = {
 }
 WITHOUT_JSON = {("/v1/campaigns/{campaign_id}/events", "get"), ("/v1/webhooks/{webhook_id}", "delete")}
 FILES = {f"/v1/campaigns/{{campaign_id}}/{what}.csv" for what in ("coupons", "redemptions")}
-OTHER_PATHS = {"/metrics", "/livez", "/readyz"} | FILES
+OTHER_PATHS = {"/metrics", "/livez", "/readyz", "/v1/status/stream"} | FILES
 
 
 async def openapi(api: Caller) -> dict[str, Any]:

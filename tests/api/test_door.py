@@ -21,6 +21,7 @@ GUARDED = [
         ("POST", path)
         for path in ("/v1/campaigns", f"{CAMPAIGN}/stop", f"{CAMPAIGN}/coupons", f"{CAMPAIGN}/extensions")
     ],
+    *[("POST", f"{CAMPAIGN}/tickets"), ("GET", "/v1/tickets/anything"), ("GET", "/v1/status/stream/")],
     *[("POST", path) for path in (f"{COUPON}/redemptions", f"{COUPON}/deactivate", "/v1/redemptions/rd-1/rollback")],
     ("PUT", "/v1/breaker"),
     *[("GET", path) for path in ("/livez/", "/LIVEZ", "/v1/status/", "/livez%0A", "/livez%2F..%2Fmetrics")],
@@ -51,7 +52,7 @@ async def test_every_other_door_stays_shut_without_one_of_the_keys(guarded: Call
 
 
 async def test_the_public_may_see_the_status_and_a_supervisor_the_health(guarded: Caller) -> None:
-    for path in ("/v1/status", "/livez", "/readyz"):
+    for path in ("/v1/status", "/status", "/livez", "/readyz"):
         assert (await guarded.http.get(path)).status_code == 200
 
 

@@ -195,7 +195,7 @@ async def test_an_order_too_small_and_a_merchant_too_busy_are_refused(api: Calle
     assert (await api.redeem(code, order_amount=10_000)).status_code == 201
     before = await contents(room)
     busy = await api.redeem(other, order_amount=10_000)
-    assert refusal(busy) == (429, "rate_limited")
+    assert refusal(busy) == (429, "merchant_busy")
     assert (busy.headers["retry-after"], busy.headers["ratelimit-policy"], busy.headers["ratelimit"]) == (
         "2",
         '"merchant";q=1;w=2',

@@ -64,6 +64,8 @@ def test_an_option_wins_over_the_variable_and_none_is_no_option(monkeypatch: pyt
         ("GROUP_COMMIT", "none", "group_commit"),
         ("STORE_URL", "localhost:6379", "TIDEGATE_STORE_URL: must begin with redis://"),
         ("QUEUE_URL", "redis+cluster://a", "TIDEGATE_QUEUE_URL: RQ cannot run on a Cluster"),
+        ("SERVE_ONLY", "redemption", "TIDEGATE_SERVE_ONLY: "),
+        ("REDEEM_WORKERS", "65", "TIDEGATE_REDEEM_WORKERS: "),
         ("CODE_SECRET", "short", "TIDEGATE_CODE_SECRET: must have at least 32 characters"),
     ],
 )
@@ -75,6 +77,14 @@ def test_a_bad_value_is_one_line_that_names_the_variable(
         read_settings()
     assert said in str(refusal.value)
     assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_redemption_of_its_own_has_a_port_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_REDEEM_PORT", "8000")
+    assert read_settings().redeem_port == 8000
+    monkeypatch.setenv("TIDEGATE_REDEEM_WORKERS", "1")
+    with pytest.raises(SettingsError, match="TIDEGATE_REDEEM_PORT: must be another port than TIDEGATE_PORT"):
+        read_settings()
 
 
 def test_every_bad_value_gets_its_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def test_a_verb_leads_on_one_version_later_or_changes_nothing(
 ) -> None:
     campaign = a_campaign(status=before)
     changed = change_status(campaign, verb, "as asked", now_ms=1_500)
-    expected = replace(campaign, status=after, status_reason="as asked", version=2)
+    expected = replace(campaign, status=after, status_reason="as asked", status_since_ms=1_500, version=2)
     assert changed == (campaign if before is after else expected)
 
 
@@ -103,9 +103,16 @@ def test_the_parts_sum_to_the_whole_and_differ_by_one_at_most(total: int, parts:
     amount=st.integers(1, 10**6),
     issue_rate=rates,
     merchant_rate=st.none() | rates,
+    redemptions=st.none() | st.integers(1, 10**9),
 )
 def test_the_shards_promise_together_what_the_campaign_promises(
-    wanted: int, max_coupons: int, budget: int | None, amount: int, issue_rate: Rate, merchant_rate: Rate | None
+    wanted: int,
+    max_coupons: int,
+    budget: int | None,
+    amount: int,
+    issue_rate: Rate,
+    merchant_rate: Rate | None,
+    redemptions: int | None,
 ) -> None:
     campaign = a_campaign(
         max_coupons=max_coupons,
@@ -113,6 +120,7 @@ def test_the_shards_promise_together_what_the_campaign_promises(
         benefit=Amount(amount, "CNY"),
         issue_rate=issue_rate,
         merchant_rate=merchant_rate,
+        redemptions_per_second_milli=redemptions,
     )
     shards = shards_for(wanted, campaign)
     assert 1 <= shards <= min(wanted, MAX_SHARDS)
@@ -127,6 +135,9 @@ def test_the_shards_promise_together_what_the_campaign_promises(
     if merchant_rate is not None:
         assert sum(limit.merchant_rate.burst for limit in limits if limit.merchant_rate) == merchant_rate.burst
         assert all(limit.merchant_rate and limit.merchant_rate.per_second_milli for limit in limits)
+    if redemptions is not None:
+        assert sum(limit.redemptions_per_second_milli or 0 for limit in limits) == redemptions
+        assert all(limit.redemptions_per_second_milli for limit in limits)
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_a_service_that_does_not_answer_is_one_line(url: str) -> None:
 
 
 def test_an_id_with_slashes_stays_one_id(running: Up) -> None:
-    refused = tidegate_here("campaign", "show", "../breaker", "--json", "--url", running.url)
+    refused = tidegate_here("campaign", "show", "../status", "--json", "--url", running.url)
     assert json.loads(refused.stderr)["status"] in (404, 422)
 
 

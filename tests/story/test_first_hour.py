@@ -95,6 +95,19 @@ def test_a_part_that_dies_comes_back_visibly_and_the_store_forgets_nothing(data:
         assert paste(f"curl -s {running.url}/v1/coupons/{coupon['code']}") == coupon
 
 
+def test_redemption_can_have_processes_of_its_own_beside_the_others(data: Path) -> None:
+    port = str(free_port())
+    with up(data, "--redeem-workers", "1", "--redeem-port", port) as running:
+        till = f"http://127.0.0.1:{port}"
+        assert till in running.said()
+        issue, redeem, _ = printed_commands(running)
+        paste(issue)
+        assert httpx.post(f"{till}/v1/campaigns", json={}).status_code == 421
+        assert paste(redeem.replace(f"{running.url}/v1/coupons", f"{till}/v1/coupons", 1))["status"] == "committed"
+        started = [line["part"] for line in running.events("part started")]
+        assert started == [*PARTS[:2], "redemption", *PARTS[2:]]
+
+
 def test_a_part_that_keeps_dying_ends_everything_in_one_line(data: Path) -> None:
     with up(data, "--no-demo") as running:
         for _ in range(MAX_RESTARTS + 1):

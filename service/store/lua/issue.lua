@@ -8,7 +8,8 @@
 --          coupon issued, or {word, …}: drawn (sequence, amount), replayed (sequence, issued_at, starts_at, expires_at,
 --          amount drawn), issuance_paused, campaign_not_running (status, starts_in_ms or -1), per_user_limit, sold_out,
 --          budget_exhausted, per_user_daily_limit (next_day_in_ms), daily_limit (next_day_in_ms),
---          rate_limited (bucket, burst, per_second_milli, retry_after_ms)
+--          rate_limited (bucket, burst, per_second_milli, retry_after_ms); the bucket is user, redemption or
+--          campaign
 local CLAIM_BYTES = 13
 local USER_BUCKET_BYTES = 12
 
@@ -90,6 +91,12 @@ local function replayed(sequence)
   return { 'replayed', sequence, issued_at, first_starts_at, first_expires_at, amount }
 end
 
+-- A campaign coupled to its merchants issues no coupon that they could not redeem before it expires.
+local function redemption_refusal()
+  local level, rate = redemption_bucket(state, config.redemptions_per_second_milli, expires_at - starts_at)
+  return level < TOKEN and rate_limited('redemption', level, rate) or nil
+end
+
 local function refusal(holding, user, bucket)
   local day_is_over = day and day_refusal(day, state.issued, holding.claims, CLAIM_BYTES)
   if not_issuing then
@@ -108,7 +115,7 @@ local function refusal(holding, user, bucket)
   elseif level < TOKEN then
     return rate_limited('campaign', level, config.issue_rate)
   end
-  return nil
+  return config.redemptions_per_second_milli and redemption_refusal()
 end
 
 state.issued_before = state.issued

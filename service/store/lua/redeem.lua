@@ -8,7 +8,7 @@
 --          already_redeemed, deactivated,
 --          expired (at), reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at),
 --          order_too_small (min_order_amount), order_amount_required, too_many_attempts, per_order_limit,
---          per_merchant_limit, rate_limited (as issue.lua)
+--          per_merchant_limit, merchant_busy (retry_after_ms), rate_limited (as issue.lua)
 local MERCHANT_BUCKET = '>I6I6'
 
 local state_key = KEYS[1]
@@ -34,6 +34,13 @@ local function bucket_of(merchant)
     merchants[merchant] = bucket
   end
   return bucket
+end
+
+local busy_key = key_of(state_key, 'busy')
+local somebody_is_busy = redis.call('EXISTS', busy_key) == 1
+
+local function busy_until(merchant)
+  return somebody_is_busy and tonumber(redis.call('ZSCORE', busy_key, merchant) or 0) or 0
 end
 
 local records, changed = {}, {}
@@ -67,6 +74,8 @@ local function refusal(record, merchant, order, order_amount)
     return { 'too_many_attempts' }
   elseif too_many then
     return too_many
+  elseif busy_until(merchant) > now then
+    return { 'merchant_busy', busy_until(merchant) - now }
   elseif config.merchant_rate and bucket_of(merchant).level < TOKEN then
     return rate_limited('merchant', bucket_of(merchant).level, config.merchant_rate)
   end

@@ -10,6 +10,14 @@ local function bucket_level(tokens, at, rate, now)
   return math.min(full, tokens + math.max(0, now - at) * rate.per_second_milli)
 end
 
+-- What merchants can redeem in `left_ms` beyond the coupons that are out, as a bucket of its own: its level and rate.
+-- Exact up to thousands of millions of coupons, beyond that to one in as many.
+local function redemption_bucket(state, per_second_milli, left_ms)
+  local room = left_ms * per_second_milli
+  return room - (state.outstanding + state.reserved) * TOKEN,
+    { burst = math.floor(room / TOKEN), per_second_milli = per_second_milli }
+end
+
 local function rate_limited(name, level, rate)
   local retry_after_ms = math.ceil((TOKEN - level) / rate.per_second_milli)
   return { 'rate_limited', name, rate.burst, rate.per_second_milli, retry_after_ms }

@@ -1,0 +1,86 @@
+"""Act: a stampede on issue, while merchants go on redeeming; and redemption while issuance is paused."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from loadtest.bench import people
+from loadtest.bench.campaigns import open_campaign
+from loadtest.bench.figures import TIMES, Bound
+from loadtest.overload.answers import Answer, Task
+from loadtest.overload.findings import Finding, granted_percent, p99_ms, ratio
+from loadtest.overload.site import Api, Site
+from loadtest.overload.stream import coming, visit
+from service.domain.breaker import Mode
+
+ISSUING: Final = "overload-storm"
+REDEEMING: Final = "overload-redeem"
+PEAK_CONNECTIONS: Final = 64
+PEAK_TIMES: Final = 10
+STORM_TIMES: Final = 12
+MOST_A_SECOND: Final = 40_000
+REDEEMED_A_SECOND: Final = 100
+SPARE_S: Final = 5.0
+
+
+class Tills:
+    """Merchants who redeem at their own time, at one process or another; no code comes twice."""
+
+    def __init__(self, site: Site, seconds: int) -> None:
+        open_campaign(site.remote, REDEEMING)
+        self._site = site
+        self._seconds = seconds
+
+    def task(self, api: Api) -> Task:
+        """Redemptions at one process for the act's time."""
+        number = REDEEMED_A_SECOND * self._seconds
+        codes: Path = self._site.new_codes(REDEEMING, number)
+        leave_after_s = self._seconds + SPARE_S
+        return Task("redeem", str(codes), (api.port,), number, REDEEMED_A_SECOND, leave_after_s, connections=8)
+
+    def quiet(self, api: Api) -> list[Answer]:
+        """What they are told while nothing else happens."""
+        return visit(self.task(api), self._site.cores.load)
+
+
+def rehearse(site: Site, seconds: int) -> Iterator[Finding]:
+    """Measure the peak and the quiet, then ten and twelve times as many people at once."""
+    open_campaign(site.remote, ISSUING)
+    tills = Tills(site, seconds)
+    own, shared = site.redeeming, site.issuing[0]
+    quiet = {api: p99_ms(tills.quiet(api)) for api in (own, shared)}
+    peak, crowd = (_issued_a_second(site, PEAK_CONNECTIONS * times, seconds) for times in (1, PEAK_TIMES))
+    how = f"{crowd:,.0f}/s over {PEAK_CONNECTIONS * PEAK_TIMES} connections, {peak:,.0f}/s over {PEAK_CONNECTIONS}"
+    yield Finding(
+        "Issued at 10 times the load, of the peak", Bound(90, "%", True), 100 * (ratio(crowd, peak) or 0), how
+    )
+    for api, name, most in ((own, "in its own process", 2), (shared, "sharing one", 5)):
+        site.reopen()
+        task, wishes = tills.task(api), _wishes(site, seconds)
+        with coming(task, site.cores.load) as stream:
+            people.visit(shared.port, wishes, PEAK_CONNECTIONS * STORM_TIMES, seconds, site.cores.load)
+            answers = stream.answers()
+        yield from _redemption(f"in a storm, {name}", answers, quiet[api], most)
+    site.override(Mode.FORCED_OPEN)
+    for api, name, most in ((own, "in its own process", 2), (shared, "sharing one", 5)):
+        yield from _redemption(f"while paused, {name}", tills.quiet(api), quiet[api], most)
+    site.reopen()
+
+
+def _redemption(when: str, answers: list[Answer], quiet_ms: float | None, most: float) -> Iterator[Finding]:
+    p99 = p99_ms(answers)
+    how = f"{len(answers):,} redemptions"
+    yield Finding(f"Redeem {when}: granted", Bound(99.9, "%", True), granted_percent(answers), how)
+    how = "nobody was answered" if p99 is None or quiet_ms is None else f"{p99:.1f} ms, quiet {quiet_ms:.1f} ms"
+    yield Finding(f"Redeem {when}: p99 of its quiet one", Bound(most, TIMES), ratio(p99, quiet_ms), how)
+
+
+def _wishes(site: Site, seconds: int) -> tuple[str, ...]:
+    users = MOST_A_SECOND * seconds
+    return people.issue(ISSUING, site.new_users(users), users, "key-")
+
+
+def _issued_a_second(site: Site, connections: int, seconds: int) -> float:
+    port = site.issuing[0].port
+    seen = people.visit(port, _wishes(site, seconds), connections, seconds, site.cores.load)
+    return (seen.answers.requests - seen.answers.refused) / seen.seconds

@@ -1,0 +1,76 @@
+"""Who passes where people wait in line: what issue asks when a request shows a ticket, or its campaign has a line."""
+
+import math
+
+from service.api.parts import Parts
+from service.api.problems import Answer, Refused, issue_refusal, not_found, not_served, problem, retry_after, utc_text
+from service.domain.outcomes import IssuancePaused, StoreUnavailable
+from service.domain.waiting_room import Called, GivenOn
+from service.store.catalogue import KnownCampaign
+from service.store.scripts import StoreError
+
+
+async def claim_admitted(
+    parts: Parts, known: KnownCampaign, user_id: str, ticket: bytes, claim: bytes
+) -> bytes | Answer:
+    """The claim that the request counts under where people wait in line, or why it must not pass.
+
+    A ticket that has been called passes, and counts as the one claim it was taken for; a newcomer, without one,
+    passes when nobody waits. Who has his coupon already is told so again in any case.
+    """
+    try:
+        if not ticket:
+            return await _admit_newcomer(parts, known, user_id, claim)
+        return await _admit_ticket(parts, known, user_id, ticket.decode("latin-1"))
+    except StoreError:
+        return issue_refusal(StoreUnavailable())
+    except Refused as refused:
+        return refused.answer
+
+
+async def _admit_newcomer(parts: Parts, known: KnownCampaign, user_id: str, claim: bytes) -> bytes | Answer:
+    if not parts.breaker.admits(known.campaign.id, user_id):
+        return _paused(parts, known, "breaker", parts.breaker.retry_after_s(known.campaign.id, user_id))
+    sight = await parts.waiting_rooms.look(known)
+    if sight is None or not sight.line.waiting or await is_claimed(parts, known, user_id, claim):
+        return claim
+    due = parts.waiting_rooms.due(known.campaign.id, sight, sight.line.waiting + 1)
+    return _paused(parts, known, "operator" if sight.line.paused else "waiting_room", math.ceil(due.in_ms / 1000))
+
+
+async def _admit_ticket(parts: Parts, known: KnownCampaign, user_id: str, text: str) -> bytes | Answer:
+    ticket = parts.tickets.open(text)
+    if ticket is None:
+        return problem("ticket_invalid", "This is none of the service's tickets.")
+    if (ticket.campaign_id, ticket.user_id) != (known.campaign.id, user_id):
+        return problem("ticket_not_yours", "A ticket is good for the user and the campaign that it was taken for.")
+    sight = await parts.waiting_rooms.look(known)
+    if sight is None:
+        return not_found()
+    standing = parts.waiting_rooms.standing(sight, ticket.number)
+    if isinstance(standing, Called):
+        parts.waiting_rooms.note_pass(known.campaign.id, standing)
+        return ticket.claim
+    if await is_claimed(parts, known, user_id, ticket.claim):
+        return ticket.claim
+    if isinstance(standing, GivenOn):
+        return problem("ticket_expired", "The place was called, not used, and given on. Take another ticket.")
+    due = parts.waiting_rooms.due(known.campaign.id, sight, standing.position)
+    expected_at = utc_text(parts.waiting_rooms.now_ms(sight) + due.in_ms)
+    detail = f"The place is kept; it is expected to be called at {expected_at}."
+    wait = retry_after(due.ask_again_in_ms / 1000)
+    return problem("ticket_not_due", detail, wait, position=standing.position, expected_at=expected_at)
+
+
+def _paused(parts: Parts, known: KnownCampaign, by: str, retry_after_s: int) -> Answer:
+    outcome = IssuancePaused(by, retry_after_s)
+    parts.metrics.count_unserved("issue", known, outcome)
+    return issue_refusal(outcome)
+
+
+async def is_claimed(parts: Parts, known: KnownCampaign, user_id: str, claim: bytes) -> bool:
+    """Whether the user has his coupon already. Raises Refused where nobody can tell now."""
+    outcome = await parts.waiting_rooms.is_claimed(known, user_id, claim)
+    if isinstance(outcome, bool):
+        return outcome
+    raise Refused(not_served(outcome))
