@@ -61,12 +61,12 @@ async def test_issue_and_redeem_are_answered_by_the_fast_lane(
             assert (await lane.answer_to(ask)).startswith(b"HTTP/1.1 201 ")
 
 
-async def test_guessed_codes_are_refused_by_the_fast_lane_but_where_an_imported_code_may_begin_so(
+async def test_guessed_codes_are_refused_by_the_fast_lane_once_the_prefixes_of_imported_codes_are_known(
     room: Room, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalogue, "UNKNOWN_FOR_S", PATIENCE_S)
     monkeypatch.delattr(hot_calls, "redeem")
-    guessed = Ask("POST", redemptions("QWEN-0000-0000-0000-0000"), redeem().body, ())
+    guessed = Ask("POST", redemptions("QWEN-0000-0000-0000-0000"), redeem().pieces, ())
     async with opened(room, store_url, tmp_path) as (lane, parts):
         assert (await lane.answer_to(guessed)).startswith(b"HTTP/1.1 500 ")
         assert await parts.catalogue.find_coupon("QWEN-0000-0000-0000-0000") is None
