@@ -18,8 +18,8 @@ from service.api.parts import Parts
 from service.api.vocabulary import MAX_BODY_BYTES
 from service.store import catalogue
 from tests.api.caller import Caller, settings
-from tests.api.corpus import Ask, issue, redeem, redemptions
-from tests.api.exchange import LAST, PATIENCE_S, Lane, served
+from tests.api.corpus import issue, redeem, redemptions
+from tests.api.exchange import LAST, PATIENCE_S, Ask, Lane, served
 from tests.store.desk import LAUNCH, TURNABLE_CLOCK, Room
 
 pytestmark = pytest.mark.anyio
