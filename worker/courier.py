@@ -63,7 +63,8 @@ class Courier:
     async def _take_turn(self, webhook: Webhook, campaigns: list[Campaign], now_ms: int) -> None:
         try:
             for campaign in campaigns:
-                if not await self._telling.tell(webhook, campaign, now_ms):
+                known = await self._catalogue.find(campaign.id)
+                if known is not None and not await self._telling.tell(webhook, known, now_ms):
                     return
         except StoreError as error:
             log.warning("the store does not answer", reason=str(error), webhook=webhook.id)
@@ -88,7 +89,7 @@ async def courier(settings: Settings) -> AsyncIterator[Courier]:
     client = connect(settings.effective_store_url, STORE_TIMEOUT_MS)
     scripts, postman = Scripts(client), Postman(settings.webhooks.allow_private)
     webhooks, code_key = WebhookStore(client, scripts), settings.read_code_key()
-    telling = Telling(webhooks, EventStore(client), postman, code_key, settings.webhooks.disable_after_s * 1000)
+    telling = Telling(webhooks, EventStore(client), postman, settings.webhooks.disable_after_s * 1000)
     try:
         yield Courier(webhooks, Catalogue(client, scripts, code_key), telling)
     finally:

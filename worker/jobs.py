@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
@@ -18,9 +19,14 @@ from service.store.client import connect
 from service.store.events import EventStore
 from service.store.export import Exporter
 from service.store.extensions import ExtensionStore
+from service.store.imports import ImportStore
+from service.store.long_jobs import LongJobs, extension_job
+from service.store.recounts import RecountStore
 from service.store.scripts import Scripts
 from service.store.webhooks import WebhookStore
 from worker.exporting import Exporting
+from worker.kinds import Kinds
+from worker.long_work import LongWork
 from worker.start import STORE_TIMEOUT_MS
 from worker.tidying import Tidying
 
@@ -31,21 +37,35 @@ NO_CODES: Final = b""
 
 
 async def write_extension_through(campaign_id: str, number: int) -> None:
-    """Write the extension into every coupon it concerns. Raises StoreError."""
-    async with _tidying() as tidying:
-        await tidying.write_through(campaign_id, number, time.monotonic() + WORK_FOR_S)
+    """Take a turn at writing the extension into every coupon it concerns, and what was undone by then.
+
+    Raises StoreError and TooManyJobs.
+    """
+    until_s = time.monotonic() + WORK_FOR_S
+    async with _workshop() as workshop:
+        job = extension_job(campaign_id, number)
+        await workshop.records.open(job)
+        await workshop.long_work.take_turn(job.id)
+        # An undoing is no job of its own, and comes after the extension's job has ended as a rule.
+        await workshop.tidying.write_through(campaign_id, number, until_s)
+
+
+async def work_on(job_id: str) -> None:
+    """Take a turn at a long job. Raises StoreError, and what may go wrong in its kind of step."""
+    async with _workshop() as workshop:
+        await workshop.long_work.take_turn(job_id)
 
 
 async def preview_extension(campaign_id: str, number: int) -> None:
     """Count what an extension would change. Raises StoreError."""
-    async with _tidying() as tidying:
-        await tidying.preview(campaign_id, number, time.monotonic() + WORK_FOR_S)
+    async with _workshop() as workshop:
+        await workshop.tidying.preview(campaign_id, number, time.monotonic() + WORK_FOR_S)
 
 
 async def tend_campaign(campaign_id: str) -> None:
     """Open or close the campaign on time, free lapsed reservations, mark expired coupons. Raises StoreError."""
-    async with _tidying() as tidying:
-        await tidying.tend(campaign_id, time.monotonic() + WORK_FOR_S)
+    async with _workshop() as workshop:
+        await workshop.tidying.tend(campaign_id, time.monotonic() + WORK_FOR_S)
 
 
 async def export_events(campaign_id: str) -> None:
@@ -69,21 +89,54 @@ def note_failure(
     _traceback: TracebackType | None,
 ) -> None:
     """Show in the extension why it cannot be written through, once RQ has no retries left. Raises StoreError."""
+    campaign_id, number = job.args
+    asyncio.run(_note_failure(extension_job(campaign_id, number).id, _words(kind, error), not job.retries_left))
     if not job.retries_left:
-        campaign_id, number = job.args
-        asyncio.run(_note_failure(campaign_id, number, f"{kind.__name__}: {error}"[:LONGEST_FAILURE]))
+        asyncio.run(_note_extension_failure(campaign_id, number, _words(kind, error)))
 
 
-async def _note_failure(campaign_id: str, number: int, failure: str) -> None:
-    async with _tidying() as tidying:
-        await tidying.note_failure(campaign_id, number, failure)
+def note_job_failure(
+    job: Job,
+    _connection: Redis,
+    kind: type[BaseException],
+    error: BaseException,
+    _traceback: TracebackType | None,
+) -> None:
+    """Show in a long job why it does not move on; it has failed once RQ has no retries left. Raises StoreError."""
+    asyncio.run(_note_failure(job.args[0], _words(kind, error), not job.retries_left))
+
+
+def _words(kind: type[BaseException], error: BaseException) -> str:
+    return f"{kind.__name__}: {error}"[:LONGEST_FAILURE]
+
+
+async def _note_failure(job_id: str, failure: str, for_good: bool) -> None:
+    async with _workshop() as workshop:
+        await workshop.long_work.note_failure(job_id, failure, for_good)
+
+
+async def _note_extension_failure(campaign_id: str, number: int, failure: str) -> None:
+    async with _workshop() as workshop:
+        await workshop.tidying.note_failure(campaign_id, number, failure)
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What jobs are done with."""
+
+    tidying: Tidying
+    records: LongJobs
+    long_work: LongWork
 
 
 @asynccontextmanager
-async def _tidying() -> AsyncIterator[Tidying]:
+async def _workshop() -> AsyncIterator[Workshop]:
     client = connect(read_settings().effective_store_url, STORE_TIMEOUT_MS)
     scripts = Scripts(client)
+    catalogue, extensions = Catalogue(client, scripts, NO_CODES), ExtensionStore(scripts)
+    records = LongJobs(client, scripts)
+    kinds = Kinds(catalogue, extensions, RecountStore(client, scripts), ImportStore(client, scripts))
     try:
-        yield Tidying(Catalogue(client, scripts, NO_CODES), ExtensionStore(scripts))
+        yield Workshop(Tidying(catalogue, extensions), records, LongWork(records, kinds.all()))
     finally:
         await client.aclose()

@@ -19,9 +19,12 @@ from service.store.client import connect
 from service.store.events import EventStore
 from service.store.export import Exporter
 from service.store.jobs import JobQueue
+from service.store.long_jobs import LongJobs
+from service.store.recounts import RecountStore
 from service.store.scripts import Scripts, StoreError
 from worker.jobs import NO_CODES
 from worker.start import STORE_TIMEOUT_MS, begin
+from worker.turns import Turns
 
 TICK_S: Final = 1.0
 SHARDS_PER_TICK: Final = 256
@@ -83,12 +86,15 @@ def main() -> NoReturn:
     jobs = JobQueue(settings.effective_queue_url)
     client = connect(settings.effective_store_url, STORE_TIMEOUT_MS)
     scripts = Scripts(client)
+    catalogue = Catalogue(client, scripts, NO_CODES)
     exporter = Exporter(scripts, EventStore(client), settings.export_directory, settings.export.retention_ms)
-    schedule = Schedule(Catalogue(client, scripts, NO_CODES), ChoreStore(scripts), exporter, jobs)
+    schedule = Schedule(catalogue, ChoreStore(scripts), exporter, jobs)
+    turns = Turns(catalogue, LongJobs(client, scripts), RecountStore(client, scripts), jobs)
     with asyncio.Runner() as runner:
 
         def tick() -> None:
             runner.run(schedule.enqueue_due())
+            runner.run(turns.enqueue_due())
             jobs.revive()
 
         log.info("scheduler started")

@@ -12,10 +12,10 @@ from typing import Final
 
 import structlog
 
-from service.domain.campaign import Campaign
 from service.domain.codes import CodeBook
 from service.domain.events import Event, moment, parts_of
 from service.domain.webhooks import Webhook, WebhookStatus, signed_headers
+from service.store.catalogue import KnownCampaign
 from service.store.events import CursorTooOld, EventStore
 from service.store.webhooks import WebhookStore
 from worker.postman import CALL_TIMEOUT_S, NotDelivered, Postman
@@ -34,21 +34,17 @@ class Telling:
     A webhook whose deliveries have failed for `disable_after_ms` is disabled.
     """
 
-    def __init__(
-        self, webhooks: WebhookStore, events: EventStore, postman: Postman, code_key: bytes, disable_after_ms: int
-    ) -> None:
+    def __init__(self, webhooks: WebhookStore, events: EventStore, postman: Postman, disable_after_ms: int) -> None:
         self._webhooks = webhooks
         self._events = events
         self._postman = postman
-        self._code_key = code_key
         self._disable_after_ms = disable_after_ms
         self._holder = secrets.token_hex(8)
 
-    async def tell(self, webhook: Webhook, campaign: Campaign, now_ms: int) -> bool:
+    async def tell(self, webhook: Webhook, known: KnownCampaign, now_ms: int) -> bool:
         """Tell the webhook the campaign's next events; False when it can be told no more at the moment."""
-        codes = CodeBook(self._code_key, campaign.id, campaign.code_prefix)
-        for shard in range(campaign.shards):
-            failed = await self._tell_shard(webhook, campaign.id, shard, codes)
+        for shard in range(known.campaign.shards):
+            failed = await self._tell_shard(webhook, known.campaign.id, shard, known.codes)
             if failed is not None:
                 await self._note(webhook, failed, now_ms)
                 return False

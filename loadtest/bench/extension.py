@@ -23,7 +23,8 @@ from loadtest.bench.figures import Bound
 from loadtest.bench.processes import pinned, two_cores
 from loadtest.bench.stores import Store, running_store
 from service.cli.failures import CommandError, ExitCode
-from service.domain.campaign import Amount, Campaign, CampaignStatus, user_buckets_for
+from service.domain.benefit import Amount
+from service.domain.campaign import Campaign, CampaignStatus, user_buckets_for
 from service.domain.extension import Terms
 from service.domain.money import Rate
 from service.domain.validity import DAY_MS, FixedValidity

@@ -13,11 +13,16 @@ from service import __version__
 from service.api import (
     campaigns,
     coupons,
+    deactivations,
     events,
+    exports,
     extensions,
+    imports,
+    jobs,
     merchants,
     operations,
     outages,
+    quotas,
     status,
     tickets,
     webhooks,
@@ -81,7 +86,10 @@ def fastapi_lane(parts: Parts, fast_lane: FastLane | None = None) -> ASGIApp:
         redoc_url=None,
     )
     app.state.parts = parts
-    for part in (campaigns, coupons, events, extensions, merchants, operations, outages, status, tickets, webhooks):
+    for part in (
+        *(campaigns, coupons, deactivations, quotas, tickets, extensions, outages, jobs, imports, exports),
+        *(events, webhooks, merchants, status, operations),
+    ):
         app.include_router(part.router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(StoreError, _store_unavailable)

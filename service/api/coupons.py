@@ -13,14 +13,12 @@ from service.api.problems import (
     Refused,
     not_found,
     not_served,
-    redeem_refusal,
     wrong_redemption_status,
 )
 from service.api.vocabulary import OpaqueId, Wire
-from service.api.wire import Coupon, CouponList, IssueBody, OptionalReason, Reason, RedeemBody, Redemption
-from service.domain.codes import CouponAddress, RedemptionAddress, split_code, split_redemption_id
+from service.api.wire import Coupon, CouponList, IssueBody, OptionalReason, RedeemBody, Redemption
+from service.domain.codes import CouponAddress, RedemptionAddress, split_redemption_id
 from service.domain.outcomes import (
-    CouponDeactivated,
     Overloaded,
     Redeemed,
     RedemptionReplayed,
@@ -96,16 +94,6 @@ async def redeem(code: str, request: Request, parts: PartsOf) -> AnswerResponse:
     return AnswerResponse(await hot_calls.redeem(parts, code, await request.body()))
 
 
-@router.post("/coupons/{code}/deactivate", response_model=Coupon)
-async def deactivate(code: str, reason: Reason, parts: PartsOf) -> AnswerResponse:
-    """Deactivate a coupon and return its money to the budget."""
-    known, address = await _find_coupon(parts, code)
-    outcome = await parts.coupons.deactivate(known, address, reason.reason)
-    if isinstance(outcome, CouponDeactivated):
-        return _ok(parts.spelling(known).coupon(outcome.coupon))
-    raise Refused(redeem_refusal(outcome))
-
-
 @router.post("/redemptions/{redemption_id}/commit", response_model=Redemption)
 async def commit(redemption_id: str, parts: PartsOf, body: OptionalReason | None = None) -> AnswerResponse:
     """Commit a reservation: the coupon is redeemed. Asking again changes nothing more."""
@@ -139,12 +127,10 @@ async def _settle(parts: Parts, redemption_id: str, verb: SettleVerb, body: Opti
 
 
 async def _find_coupon(parts: Parts, code: str) -> tuple[KnownCampaign, CouponAddress]:
-    split = split_code(code)
-    known = await parts.catalogue.find_by_prefix(split[0]) if split else None
-    address = known.codes.read_code(split[1]) if split and known else None
-    if known is None or address is None:
+    found = await parts.catalogue.find_coupon(code)
+    if found is None:
         raise Refused(not_found())
-    return known, address
+    return found
 
 
 async def _find_redemption(parts: Parts, redemption_id: str) -> tuple[KnownCampaign, RedemptionAddress]:

@@ -20,6 +20,7 @@ from service.domain.extension import Scope, Terms
 from service.domain.validity import MAX_EXTENSIONS
 from service.store.extension_progress import ExtensionProgress, UndoProgress
 from service.store.extensions import ExtensionRefusal
+from service.store.long_jobs import TooManyJobs, extension_job
 from service.store.previews import Preview
 from service.store.scripts import StoreError
 
@@ -47,7 +48,8 @@ async def extend(campaign_id: str, request: ExtensionRequest, parts: PartsOf, ac
     if isinstance(made, ExtensionRefusal):
         raise Refused(problem(made, f"A campaign is extended {MAX_EXTENSIONS} times at most."))
     # The extension holds already; if the queue is away, the scheduler enqueues the write-through when it is back.
-    with suppress(StoreError):
+    with suppress(StoreError, TooManyJobs):
+        await parts.long_jobs.open(extension_job(campaign.id, made.number))
         await parts.jobs.write_extension_through(campaign.id, made.number)
     return _shown(parts, campaign, made)
 

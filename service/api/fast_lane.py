@@ -19,7 +19,7 @@ from service.api.parts import Parts
 from service.api.paused import refused_at_a_glance
 from service.api.problems import Answer, internal_error, not_found
 from service.api.vocabulary import MAX_BODY_BYTES
-from service.domain.codes import split_code
+from service.domain.codes import CouponAddress, split_code
 from service.domain.outcomes import IssueOutcome, NotServed, RedeemOutcome
 from service.store.catalogue import KnownCampaign
 from service.store.coupons import IssueRequest, RedeemRequest
@@ -56,9 +56,14 @@ class FastLane:
                 return None
             return IssueExchange(self, connection, known)
         if self._redeems and (redeem := _REDEEM.fullmatch(connection.url)) is not None:
-            split = split_code(redeem[1].decode())
+            code = redeem[1].decode()
+            split = split_code(code)
             known = None if split is None else self.parts.catalogue.known_by_prefix(split[0])
-            return None if split is None or known is None else RedeemExchange(self, connection, known, split[1])
+            if split is None or known is None:
+                return None
+            address = known.codes.read_code(split[1])
+            if address is not None or not self.parts.catalogue.may_be_imported(code):
+                return RedeemExchange(self, connection, known, split[1], address)
         return None
 
     def refusal(self, data: bytes) -> Answer | None:
@@ -191,23 +196,30 @@ class IssueExchange(Exchange):
 class RedeemExchange(Exchange):
     """A request to redeem a coupon of a campaign that this process knows."""
 
-    __slots__ = ("_known", "_sealed", "request")
+    __slots__ = ("_address", "_known", "_sealed", "request")
 
-    def __init__(self, lane: FastLane, connection: "FastLaneProtocol", known: KnownCampaign, sealed: str) -> None:
+    def __init__(
+        self,
+        lane: FastLane,
+        connection: "FastLaneProtocol",
+        known: KnownCampaign,
+        sealed: str,
+        address: CouponAddress | None,
+    ) -> None:
         super().__init__("redeem", lane, connection)
         self._known = known
         self._sealed = sealed
+        self._address = address
         self.request: RedeemRequest
 
     def _begin(self) -> Answer | None:
         wish = hot_calls.read_redeem(self._body)
         if isinstance(wish, Answer):
             return wish
-        address = self._known.codes.read_code(self._sealed)
-        if address is None:
+        if self._address is None:
             return not_found()
-        self.request = hot_calls.redemption_of(address.sequence, wish)
-        self._lane.parts.redeeming.enqueue(self._known, address.shard, self)
+        self.request = hot_calls.redemption_of(self._address.sequence, wish)
+        self._lane.parts.redeeming.enqueue(self._known, self._address.shard, self)
         return None
 
     def receive(self, outcome: RedeemOutcome | NotServed) -> None:

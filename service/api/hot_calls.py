@@ -20,7 +20,6 @@ from service.api.problems import (
     redeem_refusal,
 )
 from service.api.wire import IssueBody, RedeemBody
-from service.domain.codes import split_code
 from service.domain.coupon import DEFAULT_HOLD_MS
 from service.domain.outcomes import (
     IssuancePaused,
@@ -124,20 +123,16 @@ async def redeem(parts: Parts, code: str, body: bytes) -> Answer:
     wish = read_redeem(body)
     if isinstance(wish, Answer):
         return wish
-    split = split_code(code)
-    if split is None:
-        return not_found()
-    prefix, sealed = split
     try:
-        known = await parts.catalogue.find_by_prefix(prefix)
+        found = await parts.catalogue.find_coupon(code)
     except StoreError:
         return redeem_refusal(StoreUnavailable())
-    address = None if known is None else known.codes.read_code(sealed)
-    if known is None or address is None:
+    if found is None:
         return redeem_refusal(UnknownCode())
+    known, address = found
     request = redemption_of(address.sequence, wish)
     outcome = await parts.redeeming.submit(known, address.shard, request)
-    return redeem_answer(parts, known, sealed, outcome)
+    return redeem_answer(parts, known, None, outcome)
 
 
 def read_redeem(body: bytes) -> RedeemBody | Answer:
@@ -154,13 +149,14 @@ def redemption_of(sequence: int, wish: RedeemBody) -> RedeemRequest:
     return RedeemRequest(sequence, wish.merchant_id, wish.order_id, wish.order_amount, _hold_ms(wish))
 
 
-def redeem_answer(parts: Parts, known: KnownCampaign, sealed: str, outcome: RedeemOutcome) -> Answer:
-    """What the merchant is told about the coupon whose code has that sealed body."""
+def redeem_answer(parts: Parts, known: KnownCampaign, sealed: str | None, outcome: RedeemOutcome) -> Answer:
+    """What the merchant is told about the coupon; the sealed body of its code spares computing that."""
+    code = None if sealed is None else known.codes.spelled(sealed)
     match outcome:
         case Redeemed():
-            return Answer(201, parts.spelling(known).redemption(outcome.redemption, known.codes.spelled(sealed)))
+            return Answer(201, parts.spelling(known).redemption(outcome.redemption, code))
         case RedemptionReplayed():
-            body = parts.spelling(known).redemption(outcome.redemption, known.codes.spelled(sealed))
+            body = parts.spelling(known).redemption(outcome.redemption, code)
             return Answer(201, body, REPLAYED)
         case Overloaded() | StoreUnavailable():
             parts.metrics.count_unserved("redeem", known, outcome)

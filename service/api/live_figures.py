@@ -18,9 +18,11 @@ from service.domain.ramp import ALL
 from service.store.catalogue import CampaignLedger
 from service.store.extension_progress import ExtensionProgress
 from service.store.jobs import QueueFigures
+from service.store.recounts import Recount
 from service.store.scripts import StoreError
 
 QUEUE_STATES = ("queued", "started", "failed", "scheduled")
+RECOUNTED = ("coupons", "money", "wrong")
 LEDGER_STATES = ("outstanding", "reserved", "redeemed", "expired", "deactivated")
 
 
@@ -30,6 +32,7 @@ class StoreFigures:
 
     ledgers: list[CampaignLedger]
     extensions: list[ExtensionProgress]
+    recounts: dict[str, Recount]
     memory_bytes: int
     memory_max_bytes: int
     queue: QueueFigures
@@ -60,10 +63,12 @@ async def _look(parts: Parts) -> StoreFigures:
     latest = [
         await parts.extensions.progress(ledger.campaign, ledger.extensions) for ledger in ledgers if ledger.extensions
     ]
+    recounts = {campaign.id: await parts.recounts.latest(campaign) for campaign in campaigns}
     memory_bytes, memory_max_bytes = await parts.catalogue.store_memory()
     return StoreFigures(
         ledgers,
         [progress for progress in latest if progress is not None],
+        {campaign: recount for campaign, recount in recounts.items() if recount is not None},
         memory_bytes,
         memory_max_bytes,
         await parts.jobs.figures(),
@@ -124,6 +129,7 @@ def _store_families(figures: StoreFigures | None) -> Iterator[Metric]:
     ]
     yield _gauge("extension_progress_ratio", "Write-through of extensions", ["campaign", "extension"], progress)
     yield from _campaign_families(figures.ledgers)
+    yield from _recount_families(figures)
 
 
 def _campaign_families(ledgers: list[CampaignLedger]) -> Iterator[Metric]:
@@ -163,5 +169,23 @@ def _campaign_families(ledgers: list[CampaignLedger]) -> Iterator[Metric]:
         "liability",
         "What usable coupons can cost at most, in minor units",
         ["campaign", "currency"],
-        [([x.campaign.id, x.campaign.benefit.currency], x.liability) for x in ledgers],
+        [([x.campaign.id, x.campaign.benefit.currency], x.amounts.liability) for x in ledgers],
     )
+    yield _gauge(
+        "money_conservation_error",
+        "How far the money of all states is from what was issued and is committed, in minor units",
+        ["campaign", "currency"],
+        [([x.campaign.id, x.campaign.benefit.currency], x.money_conservation_error) for x in ledgers],
+    )
+
+
+def _recount_families(figures: StoreFigures) -> Iterator[Metric]:
+    now_ms = {ledger.campaign.id: ledger.now_ms for ledger in figures.ledgers}
+    yield _gauge(
+        "recount_error",
+        "How far ledger and records are apart: coupons, money in minor units, wrong records",
+        ["campaign", "of"],
+        [([campaign, of], getattr(r, of)) for campaign, r in figures.recounts.items() for of in RECOUNTED],
+    )
+    ages = [([campaign], (now_ms[campaign] - r.at_ms) / 1000) for campaign, r in figures.recounts.items()]
+    yield _gauge("recount_age_seconds", "Since the records were last counted to the end", ["campaign"], ages)

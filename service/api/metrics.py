@@ -17,6 +17,7 @@ from service.domain.outcomes import (
     AlreadyRedeemed,
     BudgetExhausted,
     CampaignNotRunning,
+    DailyLimit,
     Deactivated,
     Expired,
     IssuancePaused,
@@ -25,8 +26,12 @@ from service.domain.outcomes import (
     MerchantBusy,
     NotServed,
     NotYetValid,
+    OrderAmountRequired,
     OrderTooSmall,
     Overloaded,
+    PerMerchantLimit,
+    PerOrderLimit,
+    PerUserDailyLimit,
     PerUserLimit,
     RateLimited,
     Redeemed,
@@ -68,6 +73,10 @@ def outcome_label(outcome: IssueOutcome | RedeemOutcome) -> str:
             return "rate_limited"
         case PerUserLimit():
             return "per_user_limit"
+        case PerUserDailyLimit():
+            return "per_user_daily_limit"
+        case DailyLimit():
+            return "daily_limit"
         case SoldOut():
             return "sold_out"
         case BudgetExhausted():
@@ -94,6 +103,12 @@ def outcome_label(outcome: IssueOutcome | RedeemOutcome) -> str:
             return "deactivated"
         case OrderTooSmall():
             return "order_too_small"
+        case OrderAmountRequired():
+            return "order_amount_required"
+        case PerOrderLimit():
+            return "per_order_limit"
+        case PerMerchantLimit():
+            return "per_merchant_limit"
         case TooManyAttempts():
             return "too_many_attempts"
         case _:

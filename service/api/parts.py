@@ -28,11 +28,16 @@ from service.store.breaker_state import SharedBreakerState
 from service.store.catalogue import Catalogue, KnownCampaign
 from service.store.client import connect
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest
+from service.store.deactivations import DeactivationStore
 from service.store.events import WAIT_MS, EventStore
 from service.store.extensions import ExtensionStore
+from service.store.imports import ImportStore
 from service.store.jobs import JobQueue
+from service.store.long_jobs import LongJobs
 from service.store.merchants import MerchantStore
 from service.store.pipeline import pipelined
+from service.store.quotas import QuotaStore
+from service.store.recounts import RecountStore
 from service.store.scripts import STORE_CLOCK, Scripts
 from service.store.vitals import VitalSigns
 from service.store.waiting_room import WaitingRoomStore
@@ -41,6 +46,9 @@ from service.store.webhooks import WebhookStore
 log = structlog.get_logger()
 
 STOP_TIMEOUT_S: Final = 2.0
+MAX_EXPORTS: Final = 4
+MAX_UPLOADS: Final = 2
+"""How many files one process streams at once, out and in."""
 FLUSH_INTERVAL_S: Final = 1.0
 """How far a scrape that another process answers may lag behind this one's tallies."""
 
@@ -62,6 +70,8 @@ class Parts:
         code_key = settings.read_code_key()
         self.catalogue = Catalogue(client, scripts, code_key)
         self.coupons = CouponStore(scripts)
+        self.deactivations = DeactivationStore(scripts)
+        self.quotas = QuotaStore(scripts)
         self.extensions = ExtensionStore(scripts)
         self.events = EventStore(client)
         self.awaited_events = EventStore(waiting_client)
@@ -69,6 +79,11 @@ class Parts:
         self.webhooks = WebhookStore(client, scripts)
         self.merchants = MerchantStore(scripts)
         self.jobs = JobQueue(settings.effective_queue_url)
+        self.long_jobs = LongJobs(client, scripts)
+        self.imports = ImportStore(client, scripts)
+        self.recounts = RecountStore(client, scripts)
+        self.export_places = asyncio.Semaphore(MAX_EXPORTS)
+        self.import_places = asyncio.Semaphore(MAX_UPLOADS)
         signals = Signals(lambda: self.issuing.lines(), lambda: self.redeeming.lines())
         replica_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         shared, vital_signs = SharedBreakerState(client, clock=clock), VitalSigns(client, self.jobs)

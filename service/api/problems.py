@@ -15,15 +15,21 @@ from service.domain.outcomes import (
     BudgetExhausted,
     CampaignNotRunning,
     CouponRefusal,
+    DailyLimit,
     Deactivated,
     Expired,
     IssuancePaused,
     MerchantBusy,
     NotServed,
     NotYetValid,
+    OrderAmountRequired,
     OrderTooSmall,
     Overloaded,
+    PerMerchantLimit,
+    PerOrderLimit,
+    PerUserDailyLimit,
     PerUserLimit,
+    QuotaTooHigh,
     RateLimited,
     Refusal,
     ReservedElsewhere,
@@ -45,6 +51,8 @@ PAUSE_SPREAD_S: Final = 30
 """Callers whom an operator's pause or a line sends away are spread over this many; the breaker tells each his place."""
 LONGEST_WAIT_MS: Final = 3_600_000
 """Whoever would have to wait for longer than an hour is told the instant only: no program sleeps for that long."""
+TOMORROW_SPREAD_S: Final = 60
+"""Callers who are told to come back on the next day are spread over this many, so that midnight is no stampede."""
 MOST_ERRORS: Final = 20
 LONGEST_FIELD: Final = 100
 
@@ -61,12 +69,15 @@ PROBLEMS: Final = {
     "campaign_exists": (409, "A campaign has that id"),
     "campaign_not_running": (409, "The campaign issues no coupons now"),
     "code_prefix_taken": (409, "Another campaign's codes begin with that prefix"),
+    "codes_are_computed": (409, "The campaign's codes are computed"),
     "cursor_expired": (410, "The events after that cursor are no longer here"),
+    "daily_limit": (409, "All coupons of the day are issued"),
     "deactivated": (409, "The coupon was deactivated"),
     "expired": (410, "The coupon has expired"),
     "idempotency_key_required": (400, "An Idempotency-Key is required"),
     "if_match_required": (428, "An If-Match with the version is required"),
     "illegal_transition": (409, "The campaign's status does not allow that"),
+    "imported_before": (409, "The campaign's codes were imported before"),
     "internal_error": (500, "Something went wrong here"),
     "invalid_request": (422, "The request is not well formed"),
     "issuance_paused": (503, "Issuance is paused"),
@@ -77,12 +88,18 @@ PROBLEMS: Final = {
     "not_ready": (503, "Not ready to serve"),
     "not_served_here": (421, "Another process serves that"),
     "not_yet_valid": (409, "The coupon cannot be used now"),
+    "order_amount_required": (422, "The order's amount is required"),
     "order_too_small": (409, "The order is too small for the coupon"),
     "outage_overlaps": (409, "Part of that time is recorded already"),
     "overloaded": (503, "Too many requests are waiting"),
+    "per_merchant_limit": (409, "The merchant has as many coupons as one may"),
+    "per_order_limit": (409, "The order has as many coupons as one may"),
+    "per_user_daily_limit": (409, "The user got as many coupons as one may in a day"),
     "per_user_limit": (409, "The user has as many coupons as one may"),
+    "quota_too_high": (409, "The campaign lets no quota be raised so far"),
     "rate_limited": (429, "Too many requests at once"),
     "reserved_elsewhere": (409, "Another order holds the coupon"),
+    "sent_too_slowly": (408, "The file took too long to arrive"),
     "sold_out": (409, "All coupons are issued"),
     "store_unavailable": (503, "The store does not answer"),
     "ticket_expired": (410, "The place in line was given on"),
@@ -93,7 +110,9 @@ PROBLEMS: Final = {
     "too_many_breakers": (409, "As many campaigns as may have a breaker of their own have one"),
     "too_many_busy_merchants": (409, "As many merchants are busy as may be"),
     "too_many_campaigns": (409, "There are as many campaigns as there may be"),
+    "too_many_exports": (503, "Too many exports are under way"),
     "too_many_extensions": (409, "The campaign was extended as often as it may be"),
+    "too_many_jobs": (503, "Too many long jobs wait or run"),
     "too_many_listeners": (503, "As many listen as may"),
     "too_many_outages": (409, "There are as many outages as there may be"),
     "too_many_webhooks": (409, "There are as many webhooks as there may be"),
@@ -186,9 +205,21 @@ def invalid(errors: Sequence[Any]) -> Answer:
 def _invalid_field(error: Any) -> dict[str, str]:
     if error.get("type") == "json_invalid":
         return {"field": "body", "message": f"not JSON: {error['ctx']['error']}"}
-    field = ".".join(str(part) for part in error["loc"] if part != "body")[:LONGEST_FIELD] or "body"
-    message: str = "unknown field" if error.get("type") == "extra_forbidden" else error["msg"]
-    return {"field": field, "message": message.removeprefix("Value error, ")}
+    parts = [str(part) for part in error["loc"] if part != "body"]
+    if parts[:1] == ["benefit"]:
+        # Pydantic puts the kind of benefit that it took into the path.
+        del parts[1:2]
+    message: str = error["msg"]
+    match error.get("type"):
+        case "extra_forbidden":
+            message = "unknown field"
+        case "union_tag_invalid":
+            parts.append("kind")
+            message = f"must be one of {error['ctx']['expected_tags']}"
+        case "union_tag_not_found":
+            parts.append("kind")
+            message = "Field required"
+    return {"field": ".".join(parts)[:LONGEST_FIELD] or "body", "message": message.removeprefix("Value error, ")}
 
 
 def retry_after(seconds: float, spread_s: int = 0) -> Headers:
@@ -203,6 +234,12 @@ def issue_refusal(outcome: Refusal | NotServed) -> Answer:
             return _rate_limited(outcome)
         case PerUserLimit():
             return _stock("per_user_limit", "The user holds as many coupons of this campaign as one may.")
+        case PerUserDailyLimit():
+            detail = "The user got as many coupons of this campaign today as one may in a day."
+            return _told_later(_stock("per_user_daily_limit", detail), _tomorrow(outcome))
+        case DailyLimit():
+            detail = "Every coupon that this campaign issues today has been issued."
+            return _told_later(_stock("daily_limit", detail), _tomorrow(outcome))
         case SoldOut():
             return _stock("sold_out", "Every coupon of this campaign has been issued.")
         case BudgetExhausted():
@@ -239,6 +276,12 @@ def redeem_refusal(outcome: CouponRefusal | NotServed) -> Answer:
         case OrderTooSmall():
             least = outcome.min_order_amount
             return problem("order_too_small", f"The order must amount to {least} at least.", min_order_amount=least)
+        case OrderAmountRequired():
+            return problem("order_amount_required", "The coupon takes a percentage off: say order_amount.")
+        case PerOrderLimit():
+            return problem("per_order_limit", "The order holds as many coupons of this campaign as one may.")
+        case PerMerchantLimit():
+            return problem("per_merchant_limit", "The merchant holds as many coupons of this campaign as one may.")
         case TooManyAttempts():
             return problem("too_many_attempts", "This coupon was reserved or redeemed and given back too often.")
         case UnknownCode():
@@ -271,6 +314,16 @@ def _not_yet_valid(outcome: NotYetValid) -> Answer:
 def wrong_redemption_status(outcome: WrongRedemptionStatus) -> Answer:
     """Why a redemption was not committed, released or rolled back."""
     return problem("wrong_redemption_status", f"The redemption is {outcome.status}.", redemption_status=outcome.status)
+
+
+def quota_too_high(outcome: QuotaTooHigh) -> Answer:
+    """Why a user's quota was not raised."""
+    most = outcome.max_quota
+    return problem("quota_too_high", f"A user of this campaign may hold {most} coupons at most.", max_quota=most)
+
+
+def _tomorrow(outcome: PerUserDailyLimit | DailyLimit) -> Headers:
+    return retry_after(outcome.next_day_in_ms / 1000, TOMORROW_SPREAD_S)
 
 
 def not_served(outcome: NotServed) -> Answer:

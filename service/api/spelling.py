@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+from service.api.benefits import coupon_benefit_body
+from service.domain.benefit import Benefit
 from service.domain.codes import CouponAddress, RedemptionAddress
 from service.domain.coupon import Coupon, Redemption, RedemptionStatus
 from service.domain.outcomes import Issued, Replayed
@@ -30,21 +32,20 @@ def _times_json(issued_at_ms: int, starts_at_ms: int, expires_at_ms: int, timezo
     )
 
 
+def _benefit_json(benefit: Benefit, drawn_amount: int | None) -> str:
+    return json.dumps(coupon_benefit_body(benefit, drawn_amount), separators=(",", ":"))
+
+
 class CampaignSpelling:
     """Writes the coupons and redemptions of one campaign."""
 
     def __init__(self, known: KnownCampaign) -> None:
         campaign = known.campaign
-        benefit = {
-            "kind": "amount",
-            "amount": campaign.benefit.amount,
-            "currency": campaign.benefit.currency,
-            "min_order_amount": campaign.benefit.min_order_amount,
-        }
         self._codes = known.codes
         self._timezone = campaign.validity.timezone
         self._campaign_id = campaign.id
-        self._benefit = json.dumps(benefit, separators=(",", ":"))
+        self._benefit = campaign.benefit
+        self._benefit_json = _benefit_json(campaign.benefit, None)
 
     def coupon(self, coupon: Coupon) -> bytes:
         """The coupon as it stands."""
@@ -56,9 +57,11 @@ class CampaignSpelling:
 
     def _written(self, shard: int, user_id: str, status: str, coupon: Coupon | Issued | Replayed) -> bytes:
         times = _times_json(coupon.issued_at_ms, coupon.starts_at_ms, coupon.expires_at_ms, self._timezone)
+        drawn_amount = coupon.drawn_amount
+        benefit = self._benefit_json if drawn_amount is None else _benefit_json(self._benefit, drawn_amount)
         return (
             f'{{"code":"{self._codes.code(shard, coupon.sequence)}","campaign_id":"{self._campaign_id}",'
-            f'"user_id":"{user_id}","status":"{status}","benefit":{self._benefit},{times}}}'
+            f'"user_id":"{user_id}","status":"{status}","benefit":{benefit},{times}}}'
         ).encode()
 
     def redemption(self, redemption: Redemption, code: str | None = None) -> bytes:

@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from service.api.benefits import RedEnvelopeBenefit, benefit_body, benefit_value
+from service.api.limits import LIMIT_FIELDS, changed_limits, daily_limits, holder_limits, limits_body
 from service.api.problems import Refused, invalid
 from service.api.spelling import moment_text
 from service.api.validity_translation import read_validity, validity_body
@@ -11,6 +13,7 @@ from service.api.vocabulary import IssueCoupling, IssueWindow, Money, Rate, mill
 from service.api.wire import Campaign, CampaignChange, CampaignRequest, Counters
 from service.domain import campaign as domain
 from service.domain import money
+from service.domain.benefit import RedEnvelope
 from service.domain.validity import FixedValidity, usable_at
 from service.store.catalogue import CampaignLedger
 
@@ -29,10 +32,13 @@ def new_campaign(request: CampaignRequest, now_ms: int, wanted_shards: int) -> d
         name=request.name,
         status=domain.CampaignStatus.DRAFT,
         version=1,
-        benefit=domain.Amount(request.benefit.amount, request.benefit.currency, request.benefit.min_order_amount),
+        benefit=benefit_value(request.benefit),
         max_coupons=request.max_coupons,
         max_coupons_per_user=request.max_coupons_per_user,
-        budget=_money(request.budget),
+        max_quota_per_user=request.max_quota_per_user,
+        daily_limits=daily_limits(request, request.validity.timezone, now_ms),
+        holder_limits=holder_limits(request),
+        budget=_budget(request),
         issue_window=_window(window),
         validity=read_validity(request.validity, now_ms),
         issue_rate=money.Rate(_thousandths(request.issue_rate.per_second), request.issue_rate.burst),
@@ -44,19 +50,22 @@ def new_campaign(request: CampaignRequest, now_ms: int, wanted_shards: int) -> d
         user_buckets=1,
         created_at_ms=now_ms,
         stop_the_clock=request.validity.stop_the_clock,
+        imported_codes=0 if request.codes == "imported" else None,
         status_since_ms=now_ms,
         messages=request.messages,
     )
-    _check_exact(campaign)
+    _check(campaign)
     _check_usable(campaign)
-    shards = domain.shards_for(wanted_shards, campaign)
+    shards = 1 if request.codes == "imported" else domain.shards_for(wanted_shards, campaign)
     return replace(campaign, shards=shards, user_buckets=domain.user_buckets_for(campaign.max_coupons, shards))
 
 
 def changed_campaign(old: domain.Campaign, change: CampaignChange) -> domain.Campaign:
     """The campaign's next version. Raises Refused where the change does not fit it."""
-    fields: dict[str, Any] = {}
-    for name in change.model_fields_set:
+    fields: dict[str, Any] = changed_limits(old, change)
+    if isinstance(old.benefit, RedEnvelope) and change.model_fields_set & {"max_coupons", "budget"}:
+        raise _refused("body", "a red envelope keeps its pot and its shares")
+    for name in change.model_fields_set - LIMIT_FIELDS:
         match getattr(change, name):
             case Money(currency=currency) if currency != old.benefit.currency:
                 raise _refused("budget.currency", f"must be {old.benefit.currency}, as the benefit is")
@@ -71,9 +80,11 @@ def changed_campaign(old: domain.Campaign, change: CampaignChange) -> domain.Cam
             case value:
                 fields[name] = value
     new = replace(old, **fields, version=old.version + 1)
-    _check_exact(new)
+    _check(new)
+    if new.imported_codes and new.max_coupons > new.imported_codes:
+        raise _refused("max_coupons", f"must be at most {new.imported_codes}: so many codes were imported")
     if domain.shards_for(old.shards, new) < old.shards:
-        raise _refused("body", f"each of the campaign's {old.shards} shards needs a coupon and a token of every rate")
+        raise _refused("body", f"each of the campaign's {old.shards} shards needs a part of every limit and rate")
     return new
 
 
@@ -87,14 +98,11 @@ def campaign_body(ledger: CampaignLedger) -> Campaign:
             "name": campaign.name,
             "status": domain.scheduled_status(campaign, ledger.now_ms),
             "version": campaign.version,
-            "benefit": {
-                "kind": "amount",
-                "amount": campaign.benefit.amount,
-                "currency": campaign.benefit.currency,
-                "min_order_amount": campaign.benefit.min_order_amount,
-            },
+            "benefit": benefit_body(campaign.benefit),
             "max_coupons": campaign.max_coupons,
             "max_coupons_per_user": campaign.max_coupons_per_user,
+            "max_quota_per_user": campaign.max_quota_per_user,
+            **limits_body(campaign),
             "budget": None if budget is None else {"amount": budget.amount, "currency": budget.currency},
             "issue_window": None
             if window is None
@@ -105,6 +113,7 @@ def campaign_body(ledger: CampaignLedger) -> Campaign:
             "merchant_rate": _rate_body(campaign.merchant_rate),
             "issue_coupling": _coupling_body(campaign.redemptions_per_second_milli),
             "code_prefix": campaign.code_prefix,
+            "codes": "computed" if campaign.imported_codes is None else "imported",
             "messages": campaign.messages,
             "counters": Counters(
                 issued=counters.issued,
@@ -115,13 +124,17 @@ def campaign_body(ledger: CampaignLedger) -> Campaign:
                 deactivated=counters.deactivated,
                 remaining=ledger.remaining,
                 budget_remaining=ledger.budget_remaining,
+                liability=ledger.amounts.liability,
             ),
         }
     )
 
 
-def _check_exact(campaign: domain.Campaign) -> None:
-    if campaign.budget is None and campaign.max_coupons * campaign.benefit.amount > money.MAX_COMMITTED:
+def _check(campaign: domain.Campaign) -> None:
+    quota = campaign.max_quota_per_user
+    if quota is not None and quota < campaign.max_coupons_per_user:
+        raise _refused("max_quota_per_user", "must not be below max_coupons_per_user")
+    if campaign.budget is None and campaign.max_coupons * campaign.benefit.worst_case > money.MAX_COMMITTED:
         raise _refused("max_coupons", f"times the benefit must stay below {money.MAX_COMMITTED} without a budget")
 
 
@@ -140,6 +153,12 @@ def _refused(field: str, message: str) -> Refused:
 def _code_prefix(campaign_id: str) -> str:
     letters = campaign_id.replace("-", "").upper()[:CODE_PREFIX_LENGTH]
     return letters if len(letters) > 1 else f"{letters}X"
+
+
+def _budget(request: CampaignRequest) -> money.Money | None:
+    if isinstance(request.benefit, RedEnvelopeBenefit):
+        return money.Money(request.benefit.pot, request.benefit.currency)
+    return _money(request.budget)
 
 
 def _money(given: Money | None) -> money.Money | None:

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -117,15 +117,6 @@ class Money(Wire):
 
     amount: Amount
     currency: Currency
-
-
-class Benefit(Wire):
-    """What a coupon is worth: an amount off, for orders from `min_order_amount` on."""
-
-    kind: Literal["amount"]
-    amount: Amount
-    currency: Currency
-    min_order_amount: Annotated[int, Field(ge=0, le=MAX_AMOUNT)] = 0
 
 
 class IssueWindow(Wire):

@@ -4,10 +4,10 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints, model_validator
 
+from service.api.benefits import Benefit, CouponBenefit, RedEnvelopeBenefit
 from service.api.validity import Validity
 from service.api.vocabulary import (
     Amount,
-    Benefit,
     CampaignId,
     DurationText,
     IssueCoupling,
@@ -22,8 +22,10 @@ from service.api.vocabulary import (
 )
 from service.domain.breaker import Mode
 from service.domain.campaign import MAX_COUPONS, MAX_COUPONS_PER_USER, CampaignStatus
+from service.domain.codes import MAX_CODE_LENGTH
 from service.domain.coupon import MAX_HOLD_MS, CouponStatus, RedemptionStatus
 from service.domain.events import STATUS_AFTER
+from service.domain.limits import MAX_COUPONS_PER_ORDER
 from service.domain.validity import DAY_MS, Duration
 from service.domain.webhooks import LONGEST_URL, WebhookStatus
 
@@ -36,6 +38,11 @@ def _event_type(name: str) -> str:
 
 EventType = Annotated[str, AfterValidator(_event_type), Field(examples=["coupon.redeemed"])]
 MAX_OVERRIDE_S: Final = 7 * 86_400
+MAX_CODES: Final = 400
+"""How many codes one deactivation names; so many fit into a body."""
+Limit = Annotated[int, Field(ge=1, le=MAX_COUPONS)]
+UserLimit = Annotated[int, Field(ge=1, le=MAX_COUPONS_PER_USER)]
+OrderLimit = Annotated[int, Field(ge=1, le=MAX_COUPONS_PER_ORDER)]
 
 
 def _same_currency(benefit: Benefit, budget: Money | None) -> None:
@@ -49,8 +56,13 @@ class CampaignRequest(Wire):
     id: CampaignId
     name: Text
     benefit: Benefit
-    max_coupons: Annotated[int, Field(ge=1, le=MAX_COUPONS)]
-    max_coupons_per_user: Annotated[int, Field(ge=1, le=MAX_COUPONS_PER_USER)] = 1
+    max_coupons: Limit
+    max_coupons_per_user: UserLimit = 1
+    max_quota_per_user: UserLimit | None = Field(None, description="How far the quota of one user may be raised.")
+    max_coupons_per_day: Limit | None = None
+    max_coupons_per_user_per_day: UserLimit | None = None
+    max_coupons_per_order: OrderLimit | None = Field(None, description="Such a campaign has a single shard.")
+    max_redemptions_per_merchant: Limit | None = None
     budget: Money | None = None
     issue_window: IssueWindow | None = None
     validity: Validity
@@ -61,11 +73,23 @@ class CampaignRequest(Wire):
     code_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2,8}$")] | None = Field(
         None, description="Begins every code; by default taken from the id."
     )
+    codes: Literal["computed", "imported"] = Field(
+        "computed", description="Imported ones are a merchant's own; there are a million at most."
+    )
     messages: Messages = Field({})
 
     @model_validator(mode="after")
     def _money_is_in_one_currency(self) -> Self:
         _same_currency(self.benefit, self.budget)
+        return self
+
+    @model_validator(mode="after")
+    def _every_share_is_a_coupon(self) -> Self:
+        if isinstance(self.benefit, RedEnvelopeBenefit):
+            if self.max_coupons != self.benefit.shares:
+                raise ValueError("max_coupons must be the shares of the red envelope")
+            if self.budget is not None and self.budget.amount != self.benefit.pot:
+                raise ValueError("budget must be the pot of the red envelope, or left out")
         return self
 
     @model_validator(mode="after")
@@ -79,8 +103,13 @@ class CampaignRequest(Wire):
 class CampaignChange(Wire):
     """New caps, rates or budget; what is left out stays, and null takes a limit away where there may be none."""
 
-    max_coupons: Annotated[int, Field(ge=1, le=MAX_COUPONS)] | None = None
-    max_coupons_per_user: Annotated[int, Field(ge=1, le=MAX_COUPONS_PER_USER)] | None = None
+    max_coupons: Limit | None = None
+    max_coupons_per_user: UserLimit | None = None
+    max_quota_per_user: UserLimit | None = None
+    max_coupons_per_day: Limit | None = None
+    max_coupons_per_user_per_day: UserLimit | None = None
+    max_coupons_per_order: OrderLimit | None = None
+    max_redemptions_per_merchant: Limit | None = None
     budget: Money | None = None
     issue_rate: Rate | None = None
     user_rate: Rate | None = None
@@ -99,7 +128,10 @@ class CampaignChange(Wire):
 
 
 class Counters(Wire):
-    """A campaign's ledger: issued = outstanding + reserved + redeemed + expired + deactivated."""
+    """A campaign's ledger: issued = outstanding + reserved + redeemed + expired + deactivated.
+
+    `liability` is what the outstanding and reserved coupons may cost at most, in minor units.
+    """
 
     issued: int
     outstanding: int
@@ -109,6 +141,7 @@ class Counters(Wire):
     deactivated: int
     remaining: int
     budget_remaining: int | None
+    liability: int
 
 
 class Campaign(Wire):
@@ -121,6 +154,11 @@ class Campaign(Wire):
     benefit: Benefit
     max_coupons: int
     max_coupons_per_user: int
+    max_quota_per_user: int | None
+    max_coupons_per_day: int | None
+    max_coupons_per_user_per_day: int | None
+    max_coupons_per_order: int | None
+    max_redemptions_per_merchant: int | None
     budget: Money | None
     issue_window: IssueWindow | None
     validity: Validity
@@ -129,6 +167,7 @@ class Campaign(Wire):
     merchant_rate: Rate | None
     issue_coupling: IssueCoupling | None
     code_prefix: str
+    codes: Literal["computed", "imported"]
     messages: Messages
     counters: Counters
 
@@ -164,7 +203,7 @@ class Coupon(Wire):
     campaign_id: str
     user_id: str
     status: CouponStatus
-    benefit: Benefit
+    benefit: CouponBenefit
     issued_at: Moment
     starts_at: Moment
     expires_at: Moment
@@ -174,6 +213,46 @@ class CouponList(Wire):
     """A user's coupons of one campaign, the oldest first."""
 
     coupons: list[Coupon]
+
+
+class QuotaRequest(Wire):
+    """How many coupons of the campaign a user may hold, and what he has earned that by."""
+
+    max_coupons: UserLimit
+    reason: Text
+
+
+class Quota(Wire):
+    """How many coupons of the campaign a user may hold."""
+
+    campaign_id: str
+    user_id: str
+    max_coupons: int
+
+
+class DeactivationRequest(Wire):
+    """Codes of one campaign to take out of use."""
+
+    codes: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1, max_length=MAX_CODE_LENGTH)]],
+        Field(min_length=1, max_length=MAX_CODES),
+    ]
+    reason: Text
+
+
+class DeactivatedCoupon(Wire):
+    """What came of one code: `deactivated`, now or already before, or why not."""
+
+    code: str
+    outcome: Literal["deactivated", "already_redeemed", "reserved_elsewhere", "expired", "not_found"]
+
+
+class Deactivation(Wire):
+    """What came of each code, and how many are deactivated."""
+
+    campaign_id: str
+    deactivated: int
+    coupons: list[DeactivatedCoupon]
 
 
 class TicketRequest(Wire):
@@ -264,6 +343,26 @@ class Merchant(Wire):
 
     id: str
     busy: list[BusyWord]
+
+
+class Job(Wire):
+    """A long job. An `error` beside a status that is not failed is one that will be tried again."""
+
+    id: str
+    kind: str
+    campaign_id: str
+    status: Literal["pending", "running", "completed", "failed"]
+    total: int
+    done: int
+    started_at: Moment | None
+    finished_at: Moment | None
+    error: str | None
+
+
+class JobList(Wire):
+    """Long jobs, the newest first."""
+
+    jobs: list[Job]
 
 
 class IssuanceStatus(Wire):

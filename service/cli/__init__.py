@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.cli import audit, extend, operate, outages, run, settings_table
+from service.cli import audit, export, extend, imports, jobs, operate, outages, run, settings_table
 from service.cli.failures import CommandError, ExitCode
 from service.cli.processes import PartError
 from service.settings import SettingsError
@@ -27,6 +27,9 @@ operate.register(app)
 extend.register(app)
 outages.register(app)
 audit.register(app)
+export.register(app)
+imports.register(app)
+jobs.register(app)
 settings_table.register(app)
 
 

@@ -1,4 +1,4 @@
-"""Why: an extension over many coupons takes a while to be written through, and whoever asked wants to see it move."""
+"""Why: what is done job by job takes a while, and whoever asked for it wants to see it move."""
 
 import time
 from typing import Any, Final
@@ -17,33 +17,43 @@ STALLED_AFTER_S: Final = 120.0
 
 def follow_extension(service: Remote, extension: dict[str, Any], quiet: bool) -> dict[str, Any]:
     """Poll until the extension is completed or failed, and return it. Raises CommandError when it stops moving."""
+    stalled = f"the extension {extension['id']} holds, but"
+    return _follow(service, f"/v1/extensions/{extension['id']}", extension, "Extending", stalled, quiet)
+
+
+def follow_job(service: Remote, job: dict[str, Any], quiet: bool) -> dict[str, Any]:
+    """Poll until the job is completed or failed, and return it. Raises CommandError when it stops moving."""
+    title = job["kind"].capitalize()
+    return _follow(service, f"/v1/jobs/{job['id']}", job, title, f"the job {job['id']}", quiet)
+
+
+def _follow(service: Remote, path: str, found: dict[str, Any], title: str, stalled: str, quiet: bool) -> dict[str, Any]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     deadline_s = time.monotonic() + STALLED_AFTER_S
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
-        bar = progress.add_task("Extending", total=None)
+        bar = progress.add_task(title, total=None)
         while True:
-            step = extension["undo"] or extension
+            step = found.get("undo") or found
             progress.update(bar, completed=step["done"], total=step["total"] or None)
-            if extension["status"] in SETTLED:
-                return extension
+            if found["status"] in SETTLED:
+                return found
             time.sleep(POLL_S)
-            latest = _ask(service, extension)
-            if latest != extension:
-                extension, deadline_s = latest, time.monotonic() + STALLED_AFTER_S
+            latest = _ask(service, path, found)
+            if latest != found:
+                found, deadline_s = latest, time.monotonic() + STALLED_AFTER_S
             elif time.monotonic() > deadline_s:
                 raise CommandError(
-                    f"the extension {extension['id']} holds, but has not moved on for {STALLED_AFTER_S:.0f} s; "
-                    "is a worker running?",
+                    f"{stalled} has not moved on for {STALLED_AFTER_S:.0f} s; is a worker running?",
                     ExitCode.UNREACHABLE,
-                    extension,
+                    found,
                 )
 
 
-def _ask(service: Remote, extension: dict[str, Any]) -> dict[str, Any]:
+def _ask(service: Remote, path: str, found: dict[str, Any]) -> dict[str, Any]:
     try:
-        return service.get(f"/v1/extensions/{extension['id']}")
+        return service.get(path)
     except CommandError as error:
-        # A service that restarts or sheds load says nothing about the extension: ask again until it stalls.
+        # A service that restarts or sheds load says nothing about the work: ask again until it stalls.
         if error.exit_code is ExitCode.UNREACHABLE or error.problem.get("status", 0) >= 500:
-            return extension
+            return found
         raise

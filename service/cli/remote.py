@@ -1,6 +1,8 @@
 """Why: `tidegate campaign`, `extend` and `status` speak to a running service as any client would, over HTTP only."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
@@ -8,6 +10,14 @@ import httpx
 from service.cli.failures import CommandError, ExitCode
 
 CALL_TIMEOUT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file on its way: about how many rows it has, and its text."""
+
+    rows: int
+    pieces: Iterator[str]
 
 
 class Remote:
@@ -19,16 +29,39 @@ class Remote:
 
     def get(self, path: str) -> dict[str, Any]:
         """Return the JSON at `path`. Raises CommandError."""
-        return self._call("GET", path, None)
+        return self._call("GET", path)
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send `body` to `path` and return the JSON answer. Raises CommandError."""
-        return self._call("POST", path, body)
+        return self._call("POST", path, json=body)
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+    def upload(self, path: str, pieces: Iterator[bytes]) -> dict[str, Any]:
+        """Send a file piece by piece and return the JSON answer. Raises CommandError."""
+        return self._call("POST", path, content=pieces)
+
+    @contextmanager
+    def download(self, path: str) -> Iterator[Download]:
+        """Open the file at `path`. Raises CommandError, also from within when the file breaks off."""
+        try:
+            with httpx.stream(
+                "GET", self._url + path, headers=self._headers, timeout=CALL_TIMEOUT_S, trust_env=False
+            ) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    content = answer.json()
+                    raise CommandError(_sentence(content), ExitCode.REFUSED, content)
+                yield Download(int(answer.headers.get("x-total-count", 0)), answer.iter_text())
+        except httpx.RemoteProtocolError as error:
+            raise CommandError(f"the file broke off, it is not whole: {error}", ExitCode.UNREACHABLE) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise CommandError(f"no Tidegate answers at {self._url}: {error}", ExitCode.UNREACHABLE) from error
+        except ValueError as error:
+            raise CommandError(f"what answers at {self._url} is no Tidegate", ExitCode.UNREACHABLE) from error
+
+    def _call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
         try:
             answer = httpx.request(
-                method, self._url + path, json=body, headers=self._headers, timeout=CALL_TIMEOUT_S, trust_env=False
+                method, self._url + path, headers=self._headers, timeout=CALL_TIMEOUT_S, trust_env=False, **body
             )
             content = answer.json()
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 DIGITS: Final = {"BHD": 3, "CLP": 0, "IQD": 3, "JOD": 3, "JPY": 0, "KRW": 0, "KWD": 3, "OMR": 3, "TND": 3, "VND": 0}
@@ -31,6 +32,18 @@ def money(value: Mapping[str, Any]) -> str:
     return f"{value['currency']} {sign}{whole:,}" + (f".{part:0{digits}d}" if digits else "")
 
 
+def benefit(value: Mapping[str, Any]) -> str:
+    """Return a campaign's benefit as people say it: 20 %, CNY 25.00 at most."""
+    currency = value["currency"]
+    match value["kind"]:
+        case "percent":
+            return f"{value['percent']} %, {money({'currency': currency, 'amount': value['max_amount']})} at most"
+        case "red_envelope":
+            return f"{money({'currency': currency, 'amount': value['pot']})} in {value['shares']:,} shares"
+        case _:
+            return money(value)
+
+
 def campaign(found: Mapping[str, Any], as_json: bool) -> None:
     """Show one campaign."""
     if as_json:
@@ -53,7 +66,7 @@ def campaigns(found: Mapping[str, Any], as_json: bool) -> None:
         table.add_row(
             one["id"],
             _status(one["status"]),
-            money(one["benefit"]),
+            benefit(one["benefit"]),
             f"{counters['issued']:,}",
             f"{counters['redeemed']:,}",
             f"{counters['remaining']:,}",
@@ -86,6 +99,20 @@ def outage(found: Mapping[str, Any], as_json: bool) -> None:
     return Console().print(f"Outage {found['number']}: {found['from']} to {found['to']}", highlight=False)
 
 
+def jobs(found: Mapping[str, Any], as_json: bool) -> None:
+    """Show long jobs, one a line."""
+    if as_json:
+        return _json(found)
+    table = Table("Job", "Status", box=None, header_style="dim", pad_edge=False)
+    for name in ("Done", "Total"):
+        table.add_column(name, justify="right")
+    table.add_column("Error")
+    for one in found["jobs"]:
+        cells = (one["id"], _status(one["status"]), f"{one['done']:,}", f"{one['total']:,}", one["error"] or "")
+        table.add_row(*cells[:-1], escape(cells[-1]))
+    return Console().print(table)
+
+
 def status(found: Mapping[str, Any], as_json: bool) -> None:
     """Show whether coupons are being issued."""
     if as_json:
@@ -102,7 +129,7 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("Campaign", f"[bold]{found['id']}[/bold]  {found['name']}"),
         ("Status", f"{_status(found['status'])}, version {found['version']}"),
-        ("Benefit", money(found["benefit"])),
+        ("Benefit", benefit(found["benefit"])),
         ("Coupons", f"{found['max_coupons']:,}, {found['max_coupons_per_user']:,} for each user"),
         ("Budget", money(budget) if budget else "no limit"),
         *_validity(found["validity"]),
@@ -111,8 +138,9 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         *(
             (name.replace("_", " ").capitalize(), f"{value:,}")
             for name, value in counters.items()
-            if isinstance(value, int) and name != "budget_remaining"
+            if isinstance(value, int) and name not in ("budget_remaining", "liability")
         ),
+        ("Liability", money({"currency": found["benefit"]["currency"], "amount": counters["liability"]})),
         ("Budget left", _budget_left(found)),
     ]
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Literal
 
+from service.domain.benefit import Benefit, RedEnvelope, pot_share
+from service.domain.limits import DailyLimits, HolderLimits
 from service.domain.money import Money, Rate, rate_share, share
 from service.domain.validity import Validity
 
@@ -31,19 +33,6 @@ class CampaignStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Amount:
-    """A benefit of a fixed amount of money."""
-
-    amount: int
-    currency: str
-    min_order_amount: int = 0
-
-    def discount(self, order_amount: int | None) -> int:
-        """What comes off an order: never more than the order itself, when its amount is known."""
-        return self.amount if order_amount is None else min(self.amount, order_amount)
-
-
-@dataclass(frozen=True, slots=True)
 class IssueWindow:
     """Coupons are issued from `starts_at_ms` on and no longer at `ends_at_ms`."""
 
@@ -62,7 +51,7 @@ class Campaign:
     name: str
     status: CampaignStatus
     version: int
-    benefit: Amount
+    benefit: Benefit
     max_coupons: int
     max_coupons_per_user: int
     budget: Money | None
@@ -76,6 +65,11 @@ class Campaign:
     user_buckets: int
     created_at_ms: int
     status_reason: str = ""
+    max_quota_per_user: int | None = None
+    daily_limits: DailyLimits | None = None
+    holder_limits: HolderLimits | None = None
+    imported_codes: int | None = None
+    """How many codes a merchant has brought, 0 while they are awaited; None where codes are computed."""
     status_since_ms: int = 0
     messages: Mapping[str, str] = field(default_factory=dict)
     redemptions_per_second_milli: int | None = None
@@ -112,6 +106,8 @@ def change_status(campaign: Campaign, verb: StatusVerb, reason: str, now_ms: int
         return campaign
     if campaign.status not in _ALLOWED[verb]:
         raise IllegalTransition(f"a campaign that is {campaign.status} does not {verb}")
+    if verb == "start" and campaign.imported_codes == 0:
+        raise IllegalTransition("a campaign whose codes have not been imported does not start")
     return replace(campaign, status=status, status_reason=reason, status_since_ms=now_ms, version=campaign.version + 1)
 
 
@@ -125,9 +121,19 @@ def scheduled_status(campaign: Campaign, now_ms: int) -> CampaignStatus:
 
 
 def shards_for(wanted: int, campaign: Campaign) -> int:
-    """How many shards the campaign can have so that each holds at least one coupon and one token of every rate."""
+    """How many shards the campaign can have so that each holds at least one of all that is divided.
+
+    Where an order may hold only so many coupons there is one, since the coupons of an order lie in any.
+    """
     divided = [rate for rate in (campaign.issue_rate, campaign.merchant_rate) if rate is not None]
-    bounds = [campaign.max_coupons, *(min(rate.burst, rate.per_second_milli) for rate in divided)]
+    daily, holders = campaign.daily_limits, campaign.holder_limits
+    bounds = [
+        campaign.max_coupons,
+        *(min(rate.burst, rate.per_second_milli) for rate in divided),
+        *([daily.max_coupons] if daily is not None and daily.max_coupons is not None else []),
+        *([holders.per_merchant] if holders is not None and holders.per_merchant is not None else []),
+        *([1] if holders is not None and holders.per_order is not None else []),
+    ]
     if campaign.redemptions_per_second_milli is not None:
         bounds.append(campaign.redemptions_per_second_milli)
     return max(1, min(wanted, MAX_SHARDS, *bounds))
@@ -140,12 +146,15 @@ def user_buckets_for(max_coupons: int, shards: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ShardLimits:
-    """What one shard may give out: its part of stock, budget and rates. The limits per user are not divided."""
+    """What one shard may give out: its part of all that is divided. The limits per user and order are not."""
 
     max_coupons: int
     budget: int | None
+    pot: int | None
     issue_rate: Rate
     merchant_rate: Rate | None
+    max_coupons_per_day: int | None
+    max_redemptions_per_merchant: int | None
     redemptions_per_second_milli: int | None
 
 
@@ -154,18 +163,37 @@ def shard_limits(campaign: Campaign, shard: int) -> ShardLimits:
     issue_rate = rate_share(campaign.issue_rate, campaign.shards, shard)
     redemptions = campaign.redemptions_per_second_milli
     assert issue_rate is not None
+    daily, holders = campaign.daily_limits, campaign.holder_limits
     return ShardLimits(
         max_coupons=share(campaign.max_coupons, campaign.shards, shard),
         budget=_budget_share(campaign, shard),
+        pot=_pot_share(campaign, shard),
         issue_rate=issue_rate,
         merchant_rate=rate_share(campaign.merchant_rate, campaign.shards, shard),
+        max_coupons_per_day=_limit_share(daily.max_coupons if daily else None, campaign, shard),
+        max_redemptions_per_merchant=_limit_share(holders.per_merchant if holders else None, campaign, shard),
         redemptions_per_second_milli=None if redemptions is None else share(redemptions, campaign.shards, shard),
     )
 
 
-def _budget_share(campaign: Campaign, shard: int) -> int | None:
-    """Whole coupons' worth are divided, so that no shard is left with half a coupon; the first keeps the remainder."""
-    if campaign.budget is None:
+def _limit_share(limit: int | None, campaign: Campaign, shard: int) -> int | None:
+    return None if limit is None else share(limit, campaign.shards, shard)
+
+
+def _pot_share(campaign: Campaign, shard: int) -> int | None:
+    if not isinstance(campaign.benefit, RedEnvelope):
         return None
-    coupons, remainder = divmod(campaign.budget.amount, campaign.benefit.amount)
-    return share(coupons, campaign.shards, shard) * campaign.benefit.amount + (remainder if shard == 0 else 0)
+    first = sum(share(campaign.benefit.shares, campaign.shards, earlier) for earlier in range(shard))
+    return pot_share(campaign.benefit, first, share(campaign.benefit.shares, campaign.shards, shard))
+
+
+def _budget_share(campaign: Campaign, shard: int) -> int | None:
+    """Whole coupons' worth are divided, so that no shard is left with half a coupon; the first keeps the remainder.
+
+    The budget of a red envelope is its pot, which is divided by shares.
+    """
+    if campaign.budget is None or isinstance(campaign.benefit, RedEnvelope):
+        return None
+    worth = campaign.benefit.worst_case
+    coupons, remainder = divmod(campaign.budget.amount, worth)
+    return share(coupons, campaign.shards, shard) * worth + (remainder if shard == 0 else 0)

@@ -41,6 +41,8 @@ class Coupon:
     issued_at_ms: int
     starts_at_ms: int
     expires_at_ms: int
+    drawn_amount: int | None = None
+    """What was drawn from the pot of a red envelope."""
 
 
 @dataclass(slots=True)
@@ -74,3 +76,25 @@ class Counters:
     def conservation_error(self) -> int:
         """Coupons issued minus the sum of their states: 0, always."""
         return self.issued - (self.outstanding + self.reserved + self.redeemed + self.expired + self.deactivated)
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """The same ledger in money: what the coupons of each state may cost at most, in minor units."""
+
+    issued: int
+    outstanding: int
+    reserved: int
+    redeemed: int
+    expired: int
+    deactivated: int
+
+    @property
+    def liability(self) -> int:
+        """What the coupons that can still be used may cost at most."""
+        return self.outstanding + self.reserved
+
+    def conservation_error(self, committed: int) -> int:
+        """How far the money is from adding up, and from what the budget holds as committed: 0, always."""
+        live = self.outstanding + self.reserved + self.redeemed
+        return abs(self.issued - (live + self.expired + self.deactivated)) + abs(committed - live)

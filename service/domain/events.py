@@ -19,6 +19,8 @@ from service.domain.coupon import CouponStatus
 COUPONS_PER_PART: Final = 512
 """How many coupons one message names at most; an event that concerns more is told in several."""
 LONGEST_CURSOR: Final = 4_096
+OF_ONE_COUPON: Final = ("coupons", "amounts", "redemptions", "attempt")
+"""The data that speak of single coupons, and so are told in parts."""
 
 STATUS_AFTER: Final[Mapping[str, CouponStatus | None]] = {
     "campaign.extended": None,
@@ -123,7 +125,7 @@ class Cursor:
 
 def parts_of(event: Event, codes: CodeBook, campaign_id: str) -> Iterator[dict[str, Any]]:
     """The event's data with the coupons' codes in place of their sequences, COUPONS_PER_PART at a time."""
-    told = {name: value for name, value in event.data.items() if name not in ("coupons", "redemptions", "attempt")}
+    told = {name: value for name, value in event.data.items() if name not in OF_ONE_COUPON}
     if "extension" in told:
         told["extension_id"] = f"{campaign_id}.{told.pop('extension')}"
     if "until_ms" in told:
@@ -131,9 +133,12 @@ def parts_of(event: Event, codes: CodeBook, campaign_id: str) -> Iterator[dict[s
     if "coupons" not in event.data:
         yield told
         return
-    coupons, redemptions = event.coupons, iter(_redemptions(event, codes))
+    coupons, amounts = event.coupons, iter(event.data.get("amounts", ()))
+    redemptions = iter(_redemptions(event, codes))
     while sequences := list(islice(coupons, COUPONS_PER_PART)):
         part = told | {"codes": [codes.code(event.shard, sequence) for sequence in sequences]}
+        if drawn := list(islice(amounts, len(sequences))):
+            part["amounts"] = drawn
         if redeemed := list(islice(redemptions, len(sequences))):
             part["redemptions"] = redeemed
         yield part

@@ -62,13 +62,15 @@ class ShardLedger:
                     yield first + offset, *pair
 
     def _issue(self, event: Event) -> None:
-        worths: int | Sequence[int] = event.data.get("amount", self._worth)
         sequences = list(event.coupons)
         first, count = sequences[0], len(sequences)
         if first != self.issued:
             raise LedgerBroken(f"event {event.id} issues coupon {first}, but {self.issued} is the next")
         self._statuses.extend(bytes([_NUMBER_OF[CouponStatus.ISSUED]]) * count)
-        self._worths.extend(array("q", [worths]) * count if isinstance(worths, int) else array("q", worths))
+        worths = event.data.get("amounts") or [event.data.get("amount", self._worth)] * count
+        if len(worths) != count:
+            raise LedgerBroken(f"event {event.id} names {count} coupons and {len(worths)} amounts")
+        self._worths.extend(worths)
 
     def _committed(self) -> int:
         claiming = {_NUMBER_OF[status] for status in _CLAIMING}

@@ -18,6 +18,7 @@ class Issued:
     issued_at_ms: int
     starts_at_ms: int
     expires_at_ms: int
+    drawn_amount: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Replayed:
     issued_at_ms: int
     starts_at_ms: int
     expires_at_ms: int
+    drawn_amount: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,20 @@ class RateLimited:
 @dataclass(frozen=True, slots=True)
 class PerUserLimit:
     """The user holds as many of the campaign's coupons as one may."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerUserDailyLimit:
+    """The user has got as many coupons as one may in a day; the next begins in `next_day_in_ms`."""
+
+    next_day_in_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DailyLimit:
+    """Every coupon of the day has been issued; the next day begins in `next_day_in_ms`."""
+
+    next_day_in_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +106,17 @@ class UnknownCampaign:
     """No campaign has that id."""
 
 
-Refusal = RateLimited | PerUserLimit | SoldOut | BudgetExhausted | CampaignNotRunning | IssuancePaused | UnknownCampaign
+Refusal = (
+    RateLimited
+    | PerUserLimit
+    | PerUserDailyLimit
+    | DailyLimit
+    | SoldOut
+    | BudgetExhausted
+    | CampaignNotRunning
+    | IssuancePaused
+    | UnknownCampaign
+)
 NotServed = Overloaded | StoreUnavailable
 IssueOutcome = Issued | Replayed | Refusal | NotServed
 
@@ -154,6 +180,21 @@ class OrderTooSmall:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderAmountRequired:
+    """The benefit is a percentage of the order, whose amount was not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerOrderLimit:
+    """The order holds as many of the campaign's coupons as one may."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerMerchantLimit:
+    """The merchant holds as many of the campaign's coupons as one may."""
+
+
+@dataclass(frozen=True, slots=True)
 class TooManyAttempts:
     """The coupon was reserved and given back more often than one may."""
 
@@ -184,6 +225,9 @@ CouponRefusal = (
     | Expired
     | Deactivated
     | OrderTooSmall
+    | OrderAmountRequired
+    | PerOrderLimit
+    | PerMerchantLimit
     | TooManyAttempts
     | UnknownCode
     | RateLimited
@@ -200,4 +244,21 @@ class CouponDeactivated:
     coupon: Coupon
 
 
-DeactivateOutcome = CouponDeactivated | AlreadyRedeemed | ReservedElsewhere | Expired | UnknownCode | NotServed
+DeactivateOutcome = CouponDeactivated | AlreadyRedeemed | ReservedElsewhere | Expired | UnknownCode
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaRaised:
+    """The user may hold `max_coupons` coupons: what was asked for, or more that he had already."""
+
+    max_coupons: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaTooHigh:
+    """The campaign lets no quota be raised above `max_quota`."""
+
+    max_quota: int
+
+
+QuotaOutcome = QuotaRaised | QuotaTooHigh | UnknownCampaign

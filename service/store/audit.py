@@ -111,7 +111,7 @@ class _Rebuilt:
     """A shard's ledger on its way from event to event."""
 
     def __init__(self, campaign: Campaign, shard: int, store: EventStore) -> None:
-        self.ledger = ShardLedger(campaign.benefit.amount)
+        self.ledger = ShardLedger(campaign.benefit.worst_case)
         self.events = 0
         self._place = campaign.id, shard
         self._store = store

@@ -8,25 +8,29 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
 
 from pydantic import TypeAdapter
 from redis.asyncio import Redis
 
+from service.domain.benefit import RedEnvelope
 from service.domain.campaign import MAX_CAMPAIGNS, MAX_ID_LENGTH, Campaign
-from service.domain.codes import CodeBook
-from service.domain.coupon import Counters
+from service.domain.codes import MAX_CODE_LENGTH, CodeBook, CouponAddress, split_code
+from service.domain.coupon import Amounts, Counters
+from service.domain.imported_codes import ImportedCodeBook, ImportedCodes
 from service.store import keys
 from service.store.configuration import pack_configuration
+from service.store.imports import ImportStore
 from service.store.scripts import Scripts, store_errors
 
 UNKNOWN_FOR_S: Final = 1.0
 """How long a process remembers that a campaign does not exist, so that a stampede on a wrong id stays cheap."""
 MAX_UNKNOWN: Final = 10_000
 MICRO: Final = 1_000_000
+COUNTERS: Final = len(fields(Counters))
 
 _DEFINITION: Final = TypeAdapter(Campaign)
 
@@ -58,6 +62,7 @@ class CampaignLedger:
 
     campaign: Campaign
     counters: Counters
+    amounts: Amounts
     bucket_tokens: float
     extensions: int
     now_ms: int
@@ -74,9 +79,9 @@ class CampaignLedger:
         return None if budget is None else budget.amount - self.counters.budget_committed
 
     @property
-    def liability(self) -> int:
-        """What the coupons that can still be used may cost at most, in minor units."""
-        return (self.counters.outstanding + self.counters.reserved) * self.campaign.benefit.amount
+    def money_conservation_error(self) -> int:
+        """How far the money is from adding up, in minor units: 0, always."""
+        return self.amounts.conservation_error(self.counters.budget_committed)
 
 
 class KnownCampaign:
@@ -86,9 +91,10 @@ class KnownCampaign:
     store's answer counts.
     """
 
-    def __init__(self, campaign: Campaign, secret: bytes) -> None:
+    def __init__(self, campaign: Campaign, secret: bytes, imported: ImportedCodes | None = None) -> None:
         self.campaign = campaign
-        self.codes = CodeBook(secret, campaign.id, campaign.code_prefix)
+        named = (secret, campaign.id, campaign.code_prefix)
+        self.codes = CodeBook(*named) if imported is None else ImportedCodeBook(*named, imported)
         self._shards, self._user_buckets = campaign.shards, campaign.user_buckets
         self.state_keys = [keys.state_key(campaign.id, shard) for shard in range(campaign.shards)]
 
@@ -110,6 +116,9 @@ class Catalogue:
         self._secret = code_secret
         self._by_id: dict[str, KnownCampaign] = {}
         self._by_prefix: dict[str, KnownCampaign] = {}
+        self._imports = ImportStore(client, scripts)
+        self._imported_prefixes: tuple[str, ...] = ()
+        self._imported_prefixes_until = 0.0
         self._unknown_until: dict[tuple[str, str], float] = {}
         self._looking: dict[tuple[str, str], asyncio.Task[KnownCampaign | None]] = {}
 
@@ -136,6 +145,25 @@ class Catalogue:
         if self._is_unknown("prefix", prefix):
             return None
         return await self._look_once("prefix", prefix, self._look_up_by_prefix)
+
+    async def find_coupon(self, code: str) -> tuple[KnownCampaign, CouponAddress] | None:
+        """The campaign of a coupon's code and where the coupon lies; None for one that was never given out."""
+        split = split_code(code)
+        known = await self.find_by_prefix(split[0]) if split else None
+        address = known.codes.read_code(split[1]) if split and known else None
+        if known is not None and address is not None:
+            return known, address
+        return await self._find_imported(code) if len(code) <= MAX_CODE_LENGTH and code.isascii() else None
+
+    def may_be_imported(self, code: str) -> bool:
+        """Whether `find_coupon` may find such a code though it is no computed one; a guess that errs on that side."""
+        is_known = self._imported_prefixes_until > time.monotonic()
+        return not is_known or code.startswith(self._imported_prefixes)
+
+    async def note_imported(self, campaign: Campaign) -> None:
+        """Have codes that begin with the campaign's prefix looked for among those that were imported."""
+        with store_errors():
+            await self._client.sadd(keys.IMPORTED_PREFIXES, campaign.code_prefix)
 
     async def load(self, campaign_id: str) -> Campaign | None:
         """The campaign's definition as it now is."""
@@ -202,10 +230,13 @@ class Catalogue:
     async def ledger(self, campaign: Campaign) -> CampaignLedger:
         """The campaign's live figures; shards that a crash left behind are brought along first."""
         states = [await self._read_state(campaign, shard) for shard in range(campaign.shards)]
-        times, _, levels, extensions, *counters = zip(*states, strict=True)
+        times, _, levels, extensions, *figures = zip(*states, strict=True)
+        sums = [sum(figure) for figure in figures]
+        counters = Counters(*sums[:COUNTERS])
         return CampaignLedger(
             campaign,
-            Counters(*(sum(counter) for counter in counters)),
+            counters,
+            _amounts(campaign, counters, sums[COUNTERS:]),
             bucket_tokens=sum(levels) / MICRO,
             extensions=max(extensions),
             now_ms=max(times),
@@ -261,7 +292,11 @@ class Catalogue:
             self._remember_unknown("id", campaign_id)
             return None
         await self.align(campaign)
-        known = KnownCampaign(campaign, self._secret)
+        codes = campaign.imported_codes
+        imported = None if codes is None else await self._imports.load(campaign_id, codes)
+        known = KnownCampaign(campaign, self._secret, imported)
+        if codes == 0:
+            return known
         self._by_id[campaign_id] = self._by_prefix[campaign.code_prefix] = known
         return known
 
@@ -274,6 +309,20 @@ class Catalogue:
             return None
         return await self.find(campaign_id.decode())
 
+    async def _find_imported(self, code: str) -> tuple[KnownCampaign, CouponAddress] | None:
+        if self._imported_prefixes_until <= time.monotonic():
+            with store_errors():
+                prefixes: Any = await self._client.smembers(keys.IMPORTED_PREFIXES)
+            self._imported_prefixes = tuple(prefix.decode() for prefix in prefixes)
+            self._imported_prefixes_until = time.monotonic() + UNKNOWN_FOR_S
+        for prefix in self._imported_prefixes:
+            known = await self.find_by_prefix(prefix) if code.startswith(prefix) else None
+            if known is not None and isinstance(known.codes, ImportedCodeBook):
+                address = known.codes.find_code(code)
+                if address is not None:
+                    return known, address
+        return None
+
     def _is_unknown(self, kind: str, name: str) -> bool:
         return self._unknown_until.get((kind, name), 0.0) > time.monotonic()
 
@@ -281,3 +330,11 @@ class Catalogue:
         if len(self._unknown_until) >= MAX_UNKNOWN:
             self._unknown_until.clear()
         self._unknown_until[kind, name] = time.monotonic() + UNKNOWN_FOR_S
+
+
+def _amounts(campaign: Campaign, counters: Counters, drawn: list[int]) -> Amounts:
+    """What was drawn from a pot is counted in the store; other coupons are all worth the same."""
+    if isinstance(campaign.benefit, RedEnvelope):
+        return Amounts(*drawn)
+    worth = campaign.benefit.worst_case
+    return Amounts(*(getattr(counters, field.name) * worth for field in fields(Amounts)))

@@ -1,11 +1,13 @@
 """Coupons: packs a batch of requests for one script call and reads its words back as outcomes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from secrets import token_bytes
+from typing import Any, Final, Literal
 
 import msgpack
 
+from service.domain.benefit import RedEnvelope
 from service.domain.campaign import CampaignStatus
 from service.domain.codes import CouponAddress, RedemptionAddress
 from service.domain.coupon import MAX_ATTEMPTS, Coupon, CouponStatus, Redemption, RedemptionStatus
@@ -13,16 +15,19 @@ from service.domain.outcomes import (
     AlreadyRedeemed,
     BudgetExhausted,
     CampaignNotRunning,
-    CouponDeactivated,
+    DailyLimit,
     Deactivated,
-    DeactivateOutcome,
     Expired,
     IssuancePaused,
     Issued,
     IssueOutcome,
     MerchantBusy,
     NotYetValid,
+    OrderAmountRequired,
     OrderTooSmall,
+    PerMerchantLimit,
+    PerOrderLimit,
+    PerUserDailyLimit,
     PerUserLimit,
     RateLimited,
     Redeemed,
@@ -43,7 +48,10 @@ from service.store.scripts import Scripts
 
 OPERATOR_PAUSE_RETRY_S = 30
 """What a caller is told to wait while an operator has paused the campaign: nobody knows when he resumes it."""
+SEED_BYTES: Final = 16
 
+COUPONS_PER_PAGE: Final = 256
+"""How many coupons one call reads: a millisecond or two of the store's time and of the reader's."""
 
 SettleVerb = Literal["commit", "release", "rollback"]
 
@@ -71,17 +79,35 @@ class RedeemRequest:
     hold_ms: int
 
 
-class CouponStore:
-    """The verbs on coupons. Every method raises StoreError when the store does not answer."""
+def random_seed() -> bytes:
+    """A seed for one batch's draws from a pot: nobody can guess it, and nobody is told."""
+    return token_bytes(SEED_BYTES)
 
-    def __init__(self, scripts: Scripts) -> None:
+
+@dataclass(frozen=True, slots=True)
+class CouponPage:
+    """Coupons of one shard in their order, each with its latest redemption, and where the next page begins if any."""
+
+    coupons: Sequence[tuple[Coupon, Redemption | None]]
+    next_sequence: int | None
+
+
+class CouponStore:
+    """The verbs on coupons. Every method raises StoreError when the store does not answer.
+
+    `seed` is asked for every batch of a red envelope; tests give one that they know.
+    """
+
+    def __init__(self, scripts: Scripts, seed: Callable[[], bytes] = random_seed) -> None:
         self._scripts = scripts
+        self._seed = seed
 
     async def issue(self, campaign: KnownCampaign, shard: int, batch: Sequence[IssueRequest]) -> list[IssueOutcome]:
         """Issue a batch of one shard, in order; the outcomes stand in the order of the requests."""
         users = [part for request in batch for part in (request.user_id, request.user_bucket)]
         digests = b"".join([request.key_digest for request in batch])
-        reply = await self._scripts.run("issue", [campaign.state_keys[shard]], msgpack.packb(users), digests)
+        seed = [self._seed()] if isinstance(campaign.campaign.benefit, RedEnvelope) else []
+        reply = await self._scripts.run("issue", [campaign.state_keys[shard]], msgpack.packb(users), digests, *seed)
         if reply is None:
             return [UnknownCampaign()] * len(batch)
         now_ms, starts_at_ms, expires_at_ms, results = reply
@@ -130,47 +156,47 @@ class CouponStore:
             case _:
                 return UnknownCode()
 
-    async def deactivate(self, campaign: KnownCampaign, address: CouponAddress, reason: str) -> DeactivateOutcome:
-        """Deactivate one coupon, returning its money to the budget."""
-        reply = await self._scripts.run("deactivate", [campaign.state_keys[address.shard]], address.sequence, reason)
-        match reply:
-            case [b"deactivated", *described]:
-                return CouponDeactivated(_coupon(address, described))
-            case [b"already_redeemed"]:
-                return AlreadyRedeemed()
-            case [b"expired", at_ms]:
-                return Expired(at_ms)
-            case [b"reserved_elsewhere", retry_after_ms]:
-                return ReservedElsewhere(retry_after_ms)
-            case _:
-                return UnknownCode()
-
     async def coupon(self, campaign: KnownCampaign, address: CouponAddress) -> Coupon | UnknownCode:
         """The coupon as it stands now."""
         match await self._scripts.run("read_coupon", [campaign.state_keys[address.shard]], address.sequence):
             case [b"coupon", *described]:
-                return _coupon(address, described)
+                return coupon_of(address, described)
             case _:
                 return UnknownCode()
+
+    async def page(self, campaign: KnownCampaign, shard: int, first: int) -> CouponPage:
+        """The shard's next coupons from that sequence on, as they stand now."""
+        reply = await self._scripts.run("read_page", [campaign.state_keys[shard]], first, COUPONS_PER_PAGE)
+        last, issued, rows = reply or (0, 0, [])
+        coupons = []
+        for sequence, coupon, redemption in rows:
+            address = CouponAddress(shard, sequence)
+            found = _redemption(address, redemption[1:]) if redemption else None
+            coupons.append((coupon_of(address, coupon[1:]), found))
+        return CouponPage(coupons, last if last < issued else None)
 
     async def user_coupons(self, campaign: KnownCampaign, user_id: str) -> list[Coupon]:
         """The user's coupons of one campaign, the oldest first."""
         shard, bucket = campaign.place(user_id)
         reply = await self._scripts.run("read_user", [campaign.state_keys[shard]], bucket, user_id) or []
         return [
-            _coupon(CouponAddress(shard, sequence), described[1:])
+            coupon_of(CouponAddress(shard, sequence), described[1:])
             for sequence, described in zip(reply[::2], reply[1::2], strict=True)
         ]
 
 
 def _issue_outcome(result: list[Any]) -> IssueOutcome:
     match result:
-        case [b"issued", sequence, issued_at_ms, starts_at_ms, expires_at_ms]:
-            return Issued(sequence, issued_at_ms, starts_at_ms, expires_at_ms)
-        case [b"replayed", sequence, issued_at_ms, starts_at_ms, expires_at_ms]:
-            return Replayed(sequence, issued_at_ms, starts_at_ms, expires_at_ms)
+        case [b"issued", *described]:
+            return Issued(*described)
+        case [b"replayed", *described]:
+            return Replayed(*described)
         case [b"per_user_limit"]:
             return PerUserLimit()
+        case [b"per_user_daily_limit", next_day_in_ms]:
+            return PerUserDailyLimit(next_day_in_ms)
+        case [b"daily_limit", next_day_in_ms]:
+            return DailyLimit(next_day_in_ms)
         case [b"sold_out"]:
             return SoldOut()
         case [b"budget_exhausted"]:
@@ -217,6 +243,12 @@ def _redeem_outcome(
             return Deactivated()
         case [b"order_too_small", min_order_amount]:
             return OrderTooSmall(min_order_amount)
+        case [b"order_amount_required"]:
+            return OrderAmountRequired()
+        case [b"per_order_limit"]:
+            return PerOrderLimit()
+        case [b"per_merchant_limit"]:
+            return PerMerchantLimit()
         case [b"too_many_attempts"]:
             return TooManyAttempts()
         case [b"unknown_code"]:
@@ -248,8 +280,9 @@ def _redemption(coupon: CouponAddress, described: list[Any]) -> Redemption:
     )
 
 
-def _coupon(address: CouponAddress, described: list[Any]) -> Coupon:
-    status, user_id, issued_at_ms, starts_at_ms, expires_at_ms = described
+def coupon_of(address: CouponAddress, described: list[Any]) -> Coupon:
+    """The coupon that a script has described: `describe_coupon` in record.lua."""
+    status, user_id, issued_at_ms, starts_at_ms, expires_at_ms, *drawn_amount = described
     return Coupon(
         address.shard,
         address.sequence,
@@ -258,4 +291,5 @@ def _coupon(address: CouponAddress, described: list[Any]) -> Coupon:
         issued_at_ms,
         starts_at_ms,
         expires_at_ms,
+        *drawn_amount,
     )

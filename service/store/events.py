@@ -87,11 +87,12 @@ def _event(shard: int, event_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
 def _named(kind: str, data: Any) -> dict[str, Any]:
     """The data by name: the scripts pack them so, or by place, where every byte counts."""
     match kind, data:
-        case "coupon.issued", [first, count, amount]:
+        case "coupon.issued", [first, count, int() as amount]:
             return {"coupons": [first, count], "amount": amount}
+        case "coupon.issued", [first, count, amounts]:
+            return {"coupons": [first, count], "amounts": amounts}
         case "coupon.issued", {"first": first, "count": count}:
-            amounts = data.get("amounts")
-            return {"coupons": [first, count]} | ({"amount": amounts} if amounts else {})
+            return {"coupons": [first, count]}
         case _, dict():
             return data
         case "quota.raised", [user_id, max_coupons, reason]:

@@ -6,6 +6,7 @@ worker that has been silent for longer than a job may take is dead, and its job 
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +30,8 @@ TEND_CAMPAIGN: Final = "worker.jobs.tend_campaign"
 EXPORT_EVENTS: Final = "worker.jobs.export_events"
 NOTE_FAILURE: Final = "worker.jobs.note_failure"
 PREVIEW_EXTENSION: Final = "worker.jobs.preview_extension"
+WORK_ON: Final = "worker.jobs.work_on"
+NOTE_JOB_FAILURE: Final = "worker.jobs.note_job_failure"
 
 CALL_TIMEOUT_S: Final = 2.0
 JOB_TIMEOUT_S: Final = 7
@@ -36,6 +39,7 @@ CALLBACK_TIMEOUT_S: Final = 2
 SILENT_AFTER_S: Final = 10
 """A worker that has not ended its job by then is dead: more than the job and its callback may take together."""
 RETRY_PAUSES_S: Final = (1, 5, 15)
+LONG_JOB_RETRY_PAUSES_S: Final = (1, 5, 15, 60, 300)
 DONE_FOR_S: Final = 1
 """How long a job that is done keeps its id. With 0, RQ 3.0 fails it instead where an earlier run of it died."""
 FAILED_FOR_S: Final = 120
@@ -101,6 +105,17 @@ class JobQueue:
         """Have the campaign's events written to day files and trimmed."""
         await asyncio.to_thread(self._enqueue, f"export-{campaign_id}", EXPORT_EVENTS, [campaign_id])
 
+    async def work_on(self, job_id: str) -> None:
+        """Have a turn taken at a long job. One turn waits or runs at a time, under the job's own id."""
+        await asyncio.to_thread(
+            self._enqueue,
+            job_id,
+            WORK_ON,
+            [job_id],
+            Callback(NOTE_JOB_FAILURE, timeout=CALLBACK_TIMEOUT_S),
+            LONG_JOB_RETRY_PAUSES_S,
+        )
+
     async def figures(self) -> QueueFigures:
         """The queue as it stands now."""
         return await asyncio.to_thread(self._figures)
@@ -136,14 +151,21 @@ class JobQueue:
         self._connection.close()
         self._retries.connection.close()
 
-    def _enqueue(self, job_id: str, name: str, arguments: list[str | int], on_failure: Callback | None = None) -> None:
+    def _enqueue(
+        self,
+        job_id: str,
+        name: str,
+        arguments: list[str | int],
+        on_failure: Callback | None = None,
+        retry_pauses_s: Sequence[int] = RETRY_PAUSES_S,
+    ) -> None:
         with store_errors(), suppress(DuplicateJobError):
             self.rq.enqueue(
                 name,
                 args=arguments,
                 job_id=job_id,
                 unique=True,
-                retry=Retry(max=len(RETRY_PAUSES_S), interval=RETRY_PAUSES_S),
+                retry=Retry(max=len(retry_pauses_s), interval=list(retry_pauses_s)),
                 job_timeout=JOB_TIMEOUT_S,
                 result_ttl=DONE_FOR_S,
                 failure_ttl=FAILED_FOR_S,

@@ -9,6 +9,8 @@ PREFIXES: Final = "tg:{catalogue}:prefixes"
 OUTAGES: Final = "tg:{catalogue}:outages"
 WEBHOOKS: Final = "tg:{webhooks}:registered"
 WEBHOOKS_HEALTH: Final = "tg:{webhooks}:health"
+IMPORTED_PREFIXES: Final = "tg:{catalogue}:imported"
+OPEN_JOBS: Final = "tg:{jobs}:open"
 ROOMS: Final = "tg:{rooms}:live"
 
 
@@ -35,3 +37,23 @@ def webhook_cursors_key(webhook_id: str) -> str:
 def webhook_lease_key(webhook_id: str) -> str:
     """Which process tells a webhook its events at the moment."""
     return f"tg:{{webhooks}}:lease:{webhook_id}"
+
+
+def job_key(job_id: str) -> str:
+    """The record of a long job."""
+    return f"tg:{{jobs}}:job:{job_id}"
+
+
+def ended_jobs(kind: str) -> str:
+    """The long jobs of one kind that have ended and are remembered, by when they did."""
+    return f"tg:{{jobs}}:ended:{kind}"
+
+
+def codes_key(campaign_id: str) -> str:
+    """The codes that were imported for a campaign."""
+    return f"tg:{{{campaign_id}:0}}:codes"
+
+
+def import_key(campaign_id: str, import_id: str) -> str:
+    """An import that is being checked."""
+    return f"tg:{{{campaign_id}:0}}:import:{import_id}"

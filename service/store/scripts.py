@@ -1,5 +1,6 @@
 """The Lua scripts, addressed by their content, so that two versions of Tidegate can run side by side on one store."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 LUA: Final = Path(__file__).parent / "lua"
-FRAGMENTS: Final = ("state", "events", "bucket", "extension", "validity", "opening", "record", "settle", "scope")
+FRAGMENTS: Final = ("state", "events", "bucket", "extension", "validity", "benefit", "holders", "record", "settle")
+"""What most scripts need; a script that needs more says so in its header."""
+OWN_FRAGMENTS: Final = re.compile(r"^-- Uses +(\w+(?:, \w+)*)$", re.MULTILINE)
 STORE_CLOCK: Final = (LUA / "fragments" / "clock.lua").read_text()
 
 
@@ -77,7 +80,10 @@ class Scripts:
 
 @cache
 def load(name: str, clock: str) -> Script:
-    """The script of that name behind the shared fragments."""
-    fragments = [(LUA / "fragments" / f"{fragment}.lua").read_text() for fragment in FRAGMENTS]
-    source = "\n".join([clock, *fragments, (LUA / f"{name}.lua").read_text()])
+    """The script of that name behind the shared fragments and its own."""
+    script = (LUA / f"{name}.lua").read_text()
+    own = OWN_FRAGMENTS.search(script)
+    names = [*FRAGMENTS, *(own[1].split(", ") if own else [])]
+    fragments = [(LUA / "fragments" / f"{fragment}.lua").read_text() for fragment in names]
+    source = "\n".join([clock, *fragments, script])
     return Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())

@@ -11,6 +11,8 @@ from tests.api.exchange import KEY, Ask
 DAY_MS: Final = 86_400_000
 COUPONS: Final = "/v1/campaigns/spring/coupons"
 CODES: Final = CodeBook(settings("unix://nowhere").read_code_key(), "spring", "QWEN")
+EVEN_SHARES: Final = {"kind": "red_envelope", "pot": 6, "shares": 2, "min_share": 3, "currency": "CNY"}
+PERCENT: Final = {"kind": "percent", "percent": 33, "max_amount": 2500, "currency": "CNY"}
 SLOW: Final = {"per_second": 0.3, "burst": 1}
 
 Step = Ask | int
@@ -34,7 +36,8 @@ def issue(user: str = "ann", key: bytes = b"first") -> Ask:
 
 def redeem(number: int = 0, order: str = "order-1", **more: Any) -> Ask:
     """One order's request with the coupon of that number."""
-    return Ask("POST", redemptions(code(number)), (as_json(merchant_id="tea-house", order_id=order, **more),), ())
+    body = {"merchant_id": "tea-house", "order_id": order} | more
+    return Ask("POST", redemptions(code(number)), (as_json(**body),), ())
 
 
 def post(path: str) -> Ask:
@@ -124,7 +127,10 @@ STORIES: Final[dict[str, tuple[dict[str, Any], list[Step]]]] = {
         ],
     ),
     "per_user_limit": ({"max_coupons_per_user": 1}, [issue(), issue(key=b"second"), issue()]),
-    "sold_out": ({"max_coupons": 1}, [issue(), issue("bob"), issue()]),
+    "sold_out": (
+        {"benefit": EVEN_SHARES, "max_coupons": 2, "budget": None},
+        [issue(), issue("bob"), issue("eve"), issue(), redeem(), redeem(1, order_amount=2)],
+    ),
     "budget_exhausted": ({"budget": {"amount": 2500, "currency": "CNY"}}, [issue(), issue("bob"), issue()]),
     "rate_limited": (
         {"issue_rate": SLOW | {"burst": 2}},
@@ -158,6 +164,20 @@ STORIES: Final[dict[str, tuple[dict[str, Any], list[Step]]]] = {
     "order_too_small": (
         {"benefit": CAMPAIGN["benefit"] | {"min_order_amount": 100}},
         [issue(), redeem(order_amount=99), redeem(order_amount=10**14)],
+    ),
+    "order_amount_required": ({"benefit": PERCENT}, [issue(), redeem(), redeem(order_amount=999)]),
+    "per_order_limit": (
+        {"max_coupons_per_order": 1},
+        [issue(), issue("bob"), redeem(), redeem(1), redeem(), redeem(1, "order-2")],
+    ),
+    "per_merchant_limit": (
+        {"max_redemptions_per_merchant": 1},
+        [issue(), issue("bob"), redeem(), redeem(1, "order-2"), redeem(1, merchant_id="book-shop")],
+    ),
+    "daily_limit": ({"max_coupons_per_day": 1}, [issue(), issue("bob"), issue(), DAY_MS, issue("bob")]),
+    "per_user_daily_limit": (
+        {"max_coupons_per_user_per_day": 1},
+        [issue(), issue(key=b"second"), issue(), DAY_MS, issue(key=b"second")],
     ),
     "not_yet_valid": ({"validity": CAMPAIGN["validity"] | {"starts_at": "2026-02-07T00:00:00Z"}}, [issue(), redeem()]),
     "expired": ({}, [issue(), 30 * DAY_MS, redeem(), issue(), issue("bob")]),

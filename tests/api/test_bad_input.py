@@ -24,7 +24,7 @@ MISTAKES: Final[dict[str, list[Any]]] = {
     "name": ["", "a\nb", "a\x7f", "a" * 201, 1, {"secret": SECRET}],
     "max_coupons": [0, -1, 2**34, HUGE, 1.5, "1", True, [SECRET], {}],
     "max_coupons_per_user": [0, -1, 1_001, HUGE, "3", 1.0],
-    "benefit.kind": ["percent", SECRET, 1, None],
+    "benefit.kind": ["voucher", SECRET, 1, None, ["amount"]],
     "benefit.amount": [0, -1, HUGE, "1", 2.5],
     "benefit.currency": ["cny", "CN", "CNYY", "C N", 156],
     "benefit.min_order_amount": [-1, HUGE, "0"],
@@ -151,6 +151,8 @@ CALLS_WITH_A_BODY: Final = [
     ("POST", "/v1/redemptions/rd-QWEN-0/commit"),
     ("POST", "/v1/campaigns/spring/coupons"),
     ("PUT", "/v1/breaker"),
+    ("PUT", "/v1/campaigns/spring/users/ann/quota"),
+    *[("POST", f"/v1/campaigns/spring/{target}") for target in ("deactivations", "users/ann/deactivate")],
 ]
 
 

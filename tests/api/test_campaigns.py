@@ -10,6 +10,10 @@ from tests.store.desk import LAUNCH, Room, at
 pytestmark = pytest.mark.anyio
 
 UNTOUCHED = {"issued": 0, "outstanding": 0, "reserved": 0, "redeemed": 0, "expired": 0, "deactivated": 0}
+LIMITS = [
+    *["max_quota_per_user", "max_coupons_per_day", "max_coupons_per_user_per_day"],
+    *["max_coupons_per_order", "max_redemptions_per_merchant"],
+]
 WINDOW = {"starts_at": "2026-02-07T00:00:00.000+08:00", "ends_at": "2026-02-08T00:00:00.000+08:00"}
 
 
@@ -20,12 +24,13 @@ async def test_a_new_campaign_is_a_draft_that_says_where_it_is_and_which_version
         "/v1/campaigns/spring",
         '"1"',
     )
-    counters = UNTOUCHED | {"remaining": 10_000, "budget_remaining": 10**9}
+    counters = UNTOUCHED | {"remaining": 10_000, "budget_remaining": 10**9, "liability": 0}
     given = CAMPAIGN | {
         "validity": CAMPAIGN["validity"] | {"starts_at": None, "wait": None, "duration": None, "stop_the_clock": False}
     }
+    limits = dict.fromkeys(LIMITS)
     unset: dict[str, Any] = {"issue_window": None, "user_rate": None, "merchant_rate": None, "issue_coupling": None}
-    unset |= {"messages": {}}
+    unset |= {"messages": {}, "codes": "computed"} | limits
     assert created.json() == given | unset | {"status": "draft", "version": 1, "counters": counters}
     assert await api.campaign() == created.json()
 
@@ -160,7 +165,8 @@ async def test_caps_rates_and_budget_go_up_and_down_and_hold_at_once(api: Caller
     await api.change(6, user_rate=None, max_coupons=3)
     assert reason(await api.issue("bob", "third")) == "sold_out"
     counters = (await api.campaign())["counters"]
-    assert counters == UNTOUCHED | {"issued": 3, "outstanding": 3, "remaining": 0, "budget_remaining": None}
+    money = {"budget_remaining": None, "liability": 7500}
+    assert counters == UNTOUCHED | {"issued": 3, "outstanding": 3, "remaining": 0} | money
 
 
 async def test_no_cap_goes_below_what_was_given_out(api: Caller) -> None:

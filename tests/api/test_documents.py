@@ -24,6 +24,9 @@ CONTRACT = {
     ("/v1/coupons/{code}", "get", "200", "Coupon"),
     ("/v1/coupons/{code}/redemptions", "post", "201", "Redemption"),
     ("/v1/coupons/{code}/deactivate", "post", "200", "Coupon"),
+    ("/v1/campaigns/{campaign_id}/deactivations", "post", "200", "Deactivation"),
+    ("/v1/campaigns/{campaign_id}/users/{user_id}/deactivate", "post", "200", "Deactivation"),
+    ("/v1/campaigns/{campaign_id}/users/{user_id}/quota", "put", "200", "Quota"),
     ("/v1/redemptions/{redemption_id}/commit", "post", "200", "Redemption"),
     ("/v1/redemptions/{redemption_id}/release", "post", "200", "Redemption"),
     ("/v1/redemptions/{redemption_id}/rollback", "post", "200", "Redemption"),
@@ -32,6 +35,9 @@ CONTRACT = {
     ("/v1/extensions/{extension_id}/undo", "post", "202", "Extension"),
     ("/v1/outages", "post", "201", "Outage"),
     ("/v1/outages", "get", "200", "OutageList"),
+    ("/v1/campaigns/{campaign_id}/imports", "post", "202", "Job"),
+    ("/v1/jobs", "get", "200", "JobList"),
+    ("/v1/jobs/{job_id}", "get", "200", "Job"),
     ("/v1/merchants/{merchant_id}/busy", "put", "200", "Merchant"),
     ("/v1/merchants/{merchant_id}/busy", "get", "200", "Merchant"),
     ("/v1/merchants/{merchant_id}/busy", "delete", "200", "Merchant"),
@@ -43,7 +49,8 @@ CONTRACT = {
     ("/v1/campaigns/{campaign_id}/breaker", "put", "200", "Breaker"),
 }
 WITHOUT_JSON = {("/v1/campaigns/{campaign_id}/events", "get"), ("/v1/webhooks/{webhook_id}", "delete")}
-OTHER_PATHS = {"/metrics", "/livez", "/readyz", "/v1/status/stream"}
+FILES = {f"/v1/campaigns/{{campaign_id}}/{what}.csv" for what in ("coupons", "redemptions")}
+OTHER_PATHS = {"/metrics", "/livez", "/readyz", "/v1/status/stream"} | FILES
 
 
 async def openapi(api: Caller) -> dict[str, Any]:

@@ -72,6 +72,13 @@ async def test_every_verb_is_told_with_its_codes_in_order(api: Caller) -> None:
     assert told[9]["data"]["expires_at"] == "2026-02-28T15:59:59.999+00:00"
 
 
+async def test_what_each_coupon_drew_is_told(api: Caller) -> None:
+    pot = {"kind": "red_envelope", "pot": 1_000, "shares": 3, "min_share": 1, "currency": "CNY"}
+    await api.open(benefit=pot, max_coupons=3, budget={"amount": 1_000, "currency": "CNY"})
+    drawn = [(await api.issue(user)).json()["benefit"]["amount"] for user in ("ann", "bob", "cid")]
+    assert [line["data"]["amounts"] for line in await read(api)] == [[amount] for amount in drawn]
+
+
 @pytest.mark.parametrize("limit", [1, 3, 200])
 async def test_reading_on_from_each_cursor_misses_nothing_and_repeats_nothing(
     parts: Parts, api: Caller, limit: int

@@ -16,9 +16,10 @@ from service.api.door import Doorkeeper
 from service.api.fast_lane import LANE, FastLane
 from service.api.parts import Parts
 from service.api.vocabulary import MAX_BODY_BYTES
+from service.store import catalogue
 from tests.api.caller import Caller, settings
-from tests.api.corpus import issue, redeem
-from tests.api.exchange import LAST, PATIENCE_S, Lane, served
+from tests.api.corpus import issue, redeem, redemptions
+from tests.api.exchange import LAST, PATIENCE_S, Ask, Lane, served
 from tests.store.desk import LAUNCH, TURNABLE_CLOCK, Room
 
 pytestmark = pytest.mark.anyio
@@ -58,6 +59,18 @@ async def test_issue_and_redeem_are_answered_by_the_fast_lane(
         monkeypatch.delattr(hot_calls, "redeem")
         for ask in (issue(), redeem()):
             assert (await lane.answer_to(ask)).startswith(b"HTTP/1.1 201 ")
+
+
+async def test_guessed_codes_are_refused_by_the_fast_lane_once_the_prefixes_of_imported_codes_are_known(
+    room: Room, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "UNKNOWN_FOR_S", PATIENCE_S)
+    monkeypatch.delattr(hot_calls, "redeem")
+    guessed = Ask("POST", redemptions("QWEN-0000-0000-0000-0000"), redeem().pieces, ())
+    async with opened(room, store_url, tmp_path) as (lane, parts):
+        assert (await lane.answer_to(guessed)).startswith(b"HTTP/1.1 500 ")
+        assert await parts.catalogue.find_coupon("QWEN-0000-0000-0000-0000") is None
+        assert (await lane.answer_to(guessed)).startswith(b"HTTP/1.1 404 ")
 
 
 async def test_whoever_hangs_up_while_he_waits_is_taken_out_of_the_line(

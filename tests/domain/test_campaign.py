@@ -1,15 +1,18 @@
 """A campaign's life follows its verbs, and what is divided over shards sums to the whole."""
 
+import json
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
+from service.domain.benefit import Amount, Percent, RedEnvelope
 from service.domain.campaign import (
     MAX_SHARDS,
     MAX_USER_BUCKETS,
-    Amount,
+    Campaign,
     CampaignStatus,
     IllegalTransition,
     IssueWindow,
@@ -20,6 +23,7 @@ from service.domain.campaign import (
     shards_for,
     user_buckets_for,
 )
+from service.domain.limits import DailyLimits, HolderLimits
 from service.domain.money import Money, Rate, share
 from tests.store.desk import a_campaign
 
@@ -146,3 +150,22 @@ def test_there_are_buckets_enough_for_one_coupon_a_user(max_coupons: int, shards
 @pytest.mark.parametrize(("order_amount", "discount"), [(None, 2500), (0, 0), (2499, 2499), (9999, 2500)])
 def test_a_discount_is_never_more_than_the_order(order_amount: int | None, discount: int) -> None:
     assert Amount(2500, "CNY").discount(order_amount) == discount
+
+
+def test_limits_that_are_divided_bound_the_shards_and_one_by_the_order_needs_a_single_one() -> None:
+    assert shards_for(8, a_campaign(daily_limits=DailyLimits(3, 1, ()))) == 3
+    assert shards_for(8, a_campaign(daily_limits=DailyLimits(None, 1, ()))) == 8
+    assert shards_for(8, a_campaign(holder_limits=HolderLimits(None, 5))) == 5
+    assert shards_for(8, a_campaign(holder_limits=HolderLimits(20, 5))) == 1
+
+
+def test_a_campaign_of_before_is_read_as_it_was_written() -> None:
+    definition = TypeAdapter(Campaign)
+    for benefit in (Amount(1, "CNY", 2), Percent(1, 2, "CNY"), RedEnvelope(3, 2, 1, "CNY")):
+        campaign = a_campaign(benefit=benefit)
+        assert definition.validate_json(definition.dump_json(campaign)) == campaign
+    written = json.loads(definition.dump_json(a_campaign()))
+    for unknown in ("max_quota_per_user", "daily_limits", "holder_limits"):
+        del written[unknown]
+    del written["benefit"]["kind"]
+    assert definition.validate_json(json.dumps(written)) == a_campaign()

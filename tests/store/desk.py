@@ -10,19 +10,32 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from service.domain.campaign import Amount, Campaign, CampaignStatus, user_buckets_for
+from service.domain.benefit import Amount
+from service.domain.campaign import Campaign, CampaignStatus, user_buckets_for
 from service.domain.codes import CouponAddress, RedemptionAddress
 from service.domain.coupon import Counters, Coupon
 from service.domain.events import BEGINNING, Event
 from service.domain.extension import Terms
 from service.domain.money import Money, Rate
-from service.domain.outcomes import DeactivateOutcome, IssueOutcome, RedeemOutcome, SettleOutcome, UnknownCode
+from service.domain.outcomes import (
+    DeactivateOutcome,
+    IssueOutcome,
+    QuotaOutcome,
+    RedeemOutcome,
+    SettleOutcome,
+    UnknownCode,
+)
 from service.domain.validity import FixedValidity
-from service.store.catalogue import CapBelowIssued, Catalogue, KnownCampaign, Registration
+from service.store.catalogue import CampaignLedger, CapBelowIssued, Catalogue, KnownCampaign, Registration
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest, SettleVerb
+from service.store.deactivations import DeactivationStore
 from service.store.events import EventStore
 from service.store.extension_progress import ExtensionProgress
 from service.store.extensions import ExtensionRefusal, ExtensionStore
+from service.store.imports import ImportStore
+from service.store.long_jobs import LongJobs
+from service.store.quotas import QuotaStore
+from service.store.recounts import Recount, RecountStore
 from service.store.scripts import Scripts
 
 CLOCK_KEY: Final = "test:clock"
@@ -132,18 +145,31 @@ class Desk:
         request = RedeemRequest(sequence, merchant, order, amount, hold_ms)
         return (await self._room.coupons.redeem(self.known, shard, [request]))[0]
 
-    async def redeem_batch(self, requests: list[RedeemRequest]) -> list[RedeemOutcome]:
-        """Requests of the first shard in one batch."""
-        return await self._room.coupons.redeem(self.known, 0, requests)
+    async def redeem_batch(self, requests: list[RedeemRequest], shard: int = 0) -> list[RedeemOutcome]:
+        """Requests of one shard in one batch."""
+        return await self._room.coupons.redeem(self.known, shard, requests)
 
-    async def settle(self, verb: SettleVerb, sequence: int = 0, attempt: int = 1) -> SettleOutcome:
+    async def settle(self, verb: SettleVerb, sequence: int = 0, attempt: int = 1, shard: int = 0) -> SettleOutcome:
         """`commit`, `release` or `rollback`."""
-        address = RedemptionAddress(CouponAddress(0, sequence), attempt)
+        address = RedemptionAddress(CouponAddress(shard, sequence), attempt)
         return await self._room.coupons.settle(self.known, verb, address, "as asked")
 
-    async def deactivate(self, sequence: int = 0) -> DeactivateOutcome:
-        """Deactivate one coupon."""
-        return await self._room.coupons.deactivate(self.known, CouponAddress(0, sequence), "as asked")
+    async def deactivate(self, *sequences: int, shard: int = 0) -> DeactivateOutcome:
+        """Deactivate coupons in one call, or the first; what came of the last is returned."""
+        return (await self.deactivate_all(sequences or (0,), shard))[-1]
+
+    async def deactivate_all(self, sequences: Iterable[int], shard: int = 0) -> list[DeactivateOutcome]:
+        """Deactivate coupons in one call."""
+        addresses = [CouponAddress(shard, sequence) for sequence in sequences]
+        return await self._room.deactivations.deactivate(self.known, addresses, "as asked")
+
+    async def deactivate_user(self, user: str = "ann") -> list[tuple[CouponAddress, DeactivateOutcome]]:
+        """Deactivate all that the user holds."""
+        return await self._room.deactivations.deactivate_user(self.known, user, "stolen account")
+
+    async def raise_quota(self, user: str = "ann", max_coupons: int = 21) -> QuotaOutcome:
+        """Let the user hold so many coupons."""
+        return await self._room.quotas.raise_to(self.known, user, max_coupons, "a referral")
 
     async def coupon(self, sequence: int = 0, shard: int = 0) -> Coupon | UnknownCode:
         """One coupon as it stands now."""
@@ -190,6 +216,15 @@ class Desk:
             await to_the_end(partial(self._room.extensions.lapse, self.campaign, shard))
             await to_the_end(partial(self._room.extensions.expire, self.campaign, shard))
 
+    async def recount(self) -> Recount:
+        """Recount every shard to its end, on from where it stands."""
+        for shard in range(self.campaign.shards):
+            while not (await self._room.recounts.go_on(self.campaign, shard)).ended:
+                pass
+        found = await self._room.recounts.latest(self.campaign)
+        assert found is not None
+        return found
+
     async def change(self, **changes: Any) -> CapBelowIssued | None:
         """Change the campaign as it now is, as an operator would."""
         current = await self._room.catalogue.load(self.campaign.id)
@@ -198,11 +233,15 @@ class Desk:
 
     async def counters(self) -> Counters:
         """The ledger, summed over the shards; it must always add up."""
+        return (await self.ledger()).counters
+
+    async def ledger(self) -> CampaignLedger:
+        """The ledger in coupons and in money; both must always add up."""
         current = await self._room.catalogue.load(self.campaign.id)
         assert current is not None
-        counters = (await self._room.catalogue.ledger(current)).counters
-        assert counters.conservation_error == 0
-        return counters
+        ledger = await self._room.catalogue.ledger(current)
+        assert ledger.counters.conservation_error == ledger.money_conservation_error == 0
+        return ledger
 
 
 class ProcessDied(Exception):
@@ -232,8 +271,14 @@ class Room:
         self.clock = Clock(client)
         self.scripts = Scripts(client, TURNABLE_CLOCK)
         self.catalogue = Catalogue(client, self.scripts, SECRET)
-        self.coupons = CouponStore(self.scripts)
+        self.seed = b"a seed of the tests"
+        self.coupons = CouponStore(self.scripts, lambda: self.seed)
+        self.deactivations = DeactivationStore(self.scripts)
+        self.quotas = QuotaStore(self.scripts)
         self.extensions = ExtensionStore(self.scripts)
+        self.long_jobs = LongJobs(client, self.scripts)
+        self.imports = ImportStore(client, self.scripts)
+        self.recounts = RecountStore(client, self.scripts)
 
     async def open(self, **changes: Any) -> Desk:
         """Register a campaign and sit down at its desk."""
@@ -255,6 +300,6 @@ class Room:
         names: list[bytes] = await self.client.keys("*")  # type: ignore[assignment]  # text only where asked for
         return sorted(names)
 
-    async def events(self, campaign_id: str = "spring") -> list[Event]:
-        """The events of a campaign's first shard."""
-        return await EventStore(self.client).read_shard(campaign_id, 0, BEGINNING, MOST_EVENTS)
+    async def events(self, campaign_id: str = "spring", shard: int = 0) -> list[Event]:
+        """The events of one shard of a campaign."""
+        return await EventStore(self.client).read_shard(campaign_id, shard, BEGINNING, MOST_EVENTS)

@@ -58,9 +58,9 @@ class ExtensionModel(Model):
         self.uses: dict[int, list[int]] = {}
         self.seen: dict[int, int] = {}
 
-    def issue(self, user: str, key: str) -> IssueOutcome:
+    def issue(self, user: str, key: str, drawn_amount: int | None = None) -> IssueOutcome:
         """As ever; the coupon has seen all extensions there are."""
-        outcome = super().issue(user, key)
+        outcome = super().issue(user, key, drawn_amount)
         if isinstance(outcome, Issued):
             held = self.coupons[outcome.sequence]
             held.extensions_before = self.seen[outcome.sequence] = len(self.made)
@@ -80,7 +80,7 @@ class ExtensionModel(Model):
 
     def status(self, held: Held) -> CouponStatus:
         """As ever; a coupon written as expired that is valid again is back where the budget covers it."""
-        if held.written is CouponStatus.EXPIRED and self.expires_at(held) > self.now_ms and self._affords():
+        if held.written is CouponStatus.EXPIRED and self.expires_at(held) > self.now_ms and self._affords(held):
             return CouponStatus.ISSUED
         return super().status(held)
 
@@ -130,7 +130,7 @@ class ExtensionModel(Model):
         if made.is_scoped:
             made.concerned.add(sequence)
         if held.written is CouponStatus.EXPIRED and made.lifted(before) > max(before, self.now_ms):
-            if not self._affords():
+            if not self._affords(held):
                 made.refused += 1
                 return
             held.written = CouponStatus.ISSUED
@@ -195,6 +195,6 @@ class ExtensionModel(Model):
             return False
         return any(made.at_ms <= at_ms < (made.undone_at_ms or 0) for at_ms in self.uses.get(sequence, []))
 
-    def _affords(self) -> bool:
-        budget, amount = self.campaign.budget, self.campaign.benefit.amount
-        return budget is None or self.counters().budget_committed + amount <= budget.amount
+    def _affords(self, held: Held) -> bool:
+        budget = self.limits.budget
+        return budget is None or self.counters().budget_committed + self._worth(held) <= budget

@@ -1,19 +1,21 @@
 """Why: what the store must do, said a second time and as plainly as possible, so that the two can be compared.
 
-One shard, no batches, no packing, no chunks. A coupon has the status that was last written and the one that holds by
-the clock; the ledger counts the former, everybody is answered by the latter.
+One model is one shard, without batches, packing or chunks. A coupon has the status that was last written and the one
+that holds by the clock; the ledger counts the former, everybody is answered by the latter.
 """
 
 from dataclasses import dataclass, replace
 
-from service.domain.campaign import Campaign, CampaignStatus
-from service.domain.coupon import Counters, Coupon, CouponStatus, Redemption, RedemptionStatus
+from service.domain.benefit import Percent, RedEnvelope
+from service.domain.campaign import Campaign, CampaignStatus, ShardLimits, shard_limits
+from service.domain.coupon import Amounts, Counters, Coupon, CouponStatus, Redemption, RedemptionStatus
 from service.domain.money import Rate
 from service.domain.outcomes import (
     AlreadyRedeemed,
     BudgetExhausted,
     CampaignNotRunning,
     CouponDeactivated,
+    DailyLimit,
     Deactivated,
     DeactivateOutcome,
     Expired,
@@ -21,7 +23,15 @@ from service.domain.outcomes import (
     Issued,
     IssueOutcome,
     NotYetValid,
+    OrderAmountRequired,
+    OrderTooSmall,
+    PerMerchantLimit,
+    PerOrderLimit,
+    PerUserDailyLimit,
     PerUserLimit,
+    QuotaOutcome,
+    QuotaRaised,
+    QuotaTooHigh,
     RateLimited,
     Redeemed,
     RedeemOutcome,
@@ -35,6 +45,7 @@ from service.domain.outcomes import (
 )
 from service.domain.validity import DAY_MS, Duration, FixedValidity, usable_at
 from service.store.catalogue import CapBelowIssued
+from tests.store.model_rules import day_of, discount, may_be_drawn, until_tomorrow_ms, worth
 
 MICRO = 1_000_000
 LIVE = (CouponStatus.ISSUED, CouponStatus.RESERVED)
@@ -76,21 +87,38 @@ class Held:
 
 
 class Model:
-    """A campaign of one shard in one currency, without minimum order amounts. Its methods mirror the store's verbs."""
+    """One shard of a campaign. Its methods mirror the store's verbs.
 
-    def __init__(self, campaign: Campaign, now_ms: int) -> None:
+    What was drawn from a pot nobody can know beforehand: `issue` is told, and says whether it may be.
+    """
+
+    def __init__(self, campaign: Campaign, now_ms: int, shard: int = 0) -> None:
         self.campaign = campaign
+        self.shard = shard
         self.now_ms = now_ms
         self.coupons: list[Held] = []
         self.extensions: list[tuple[int, int]] = []
+        self.quotas: dict[str, int] = {}
         self._claims: dict[tuple[str, str], int] = {}
         self._buckets: dict[tuple[str, str], Bucket] = {}
+
+    @property
+    def limits(self) -> ShardLimits:
+        """This shard's part of what the campaign promises."""
+        return shard_limits(self.campaign, self.shard)
+
+    def amounts(self) -> Amounts:
+        """The ledger in money, counted from what was last written."""
+        by_status = {
+            status: sum(self._worth(held) for held in self.coupons if held.written is status) for status in CouponStatus
+        }
+        return Amounts(sum(by_status.values()), *by_status.values())
 
     def counters(self) -> Counters:
         """The ledger, counted from what was last written."""
         written = [held.written for held in self.coupons]
         counts = {status: written.count(status) for status in CouponStatus}
-        live = len(written) - counts[CouponStatus.EXPIRED] - counts[CouponStatus.DEACTIVATED]
+        amounts = self.amounts()
         return Counters(
             len(written),
             counts[CouponStatus.ISSUED],
@@ -98,7 +126,7 @@ class Model:
             counts[CouponStatus.REDEEMED],
             counts[CouponStatus.EXPIRED],
             counts[CouponStatus.DEACTIVATED],
-            live * self.campaign.benefit.amount,
+            amounts.outstanding + amounts.reserved + amounts.redeemed,
         )
 
     def expires_at(self, held: Held, made: int | None = None) -> int:
@@ -123,29 +151,41 @@ class Model:
         held = self.coupons[sequence]
         first = held.first_answer
         status, expires_at_ms = self.status(held), self.expires_at(held)
-        return Coupon(0, sequence, held.user, status, first.issued_at_ms, first.starts_at_ms, expires_at_ms)
+        return Coupon(
+            *(self.shard, sequence, held.user, status, first.issued_at_ms, first.starts_at_ms, expires_at_ms),
+            first.drawn_amount,
+        )
 
-    def issue(self, user: str, key: str) -> IssueOutcome:
+    def issue(self, user: str, key: str, drawn_amount: int | None = None) -> IssueOutcome:
         """A coupon for the user, or the one that this key got before."""
         if (claimed := self._claims.get((user, key))) is not None:
             first = self.coupons[claimed].first_answer
-            return Replayed(claimed, first.issued_at_ms, first.starts_at_ms, first.expires_at_ms)
+            return Replayed(claimed, first.issued_at_ms, first.starts_at_ms, first.expires_at_ms, first.drawn_amount)
         starts_at_ms, expires_at_ms = self._window(len(self.coupons))
-        wanted = {("user", user): self.campaign.user_rate, ("campaign", ""): self.campaign.issue_rate}
+        limits = self.limits
+        wanted = {("user", user): self.campaign.user_rate, ("campaign", ""): limits.issue_rate}
         if self.campaign.status is CampaignStatus.PAUSED:
             return IssuancePaused("operator", 30)
         if expires_at_ms <= self.now_ms:
             return CampaignNotRunning(CampaignStatus.ENDED, None)
-        if sum(held.user == user for held in self.coupons) >= self.campaign.max_coupons_per_user:
+        if sum(held.user == user for held in self.coupons) >= self._cap(user):
             return PerUserLimit()
-        if len(self.coupons) >= self.campaign.max_coupons:
+        if len(self.coupons) >= limits.max_coupons:
             return SoldOut()
-        amount, budget = self.campaign.benefit.amount, self.campaign.budget
-        if budget is not None and self.counters().budget_committed + amount > budget.amount:
+        committed = self.counters().budget_committed
+        if limits.budget is not None and committed + self.campaign.benefit.worst_case > limits.budget:
             return BudgetExhausted()
+        if (over := self._over_in_day(user)) is not None:
+            return over
         if (limited := self._charge(wanted)) is not None:
             return limited
-        issued = Issued(len(self.coupons), self.now_ms, starts_at_ms, expires_at_ms)
+        benefit = self.campaign.benefit
+        if isinstance(benefit, RedEnvelope):
+            assert limits.pot is not None
+            assert drawn_amount is not None
+            left = limits.pot - self.amounts().issued
+            assert may_be_drawn(benefit, left, limits.max_coupons - len(self.coupons), drawn_amount)
+        issued = Issued(len(self.coupons), self.now_ms, starts_at_ms, expires_at_ms, drawn_amount)
         self._claims[user, key] = issued.sequence
         self.coupons.append(Held(issued, user, len(self.extensions)))
         return issued
@@ -174,17 +214,19 @@ class Model:
         if usable_at_ms != self.now_ms:
             wait_ms = None if usable_at_ms is None else usable_at_ms - self.now_ms
             return NotYetValid(starts_at_ms, expires_at_ms, usable_at_ms, wait_ms)
-        if (limited := self._charge({("merchant", merchant): self.campaign.merchant_rate})) is not None:
+        if (refused := self._order_refusal(merchant, order, amount)) is not None:
+            return refused
+        if (limited := self._charge({("merchant", merchant): self.limits.merchant_rate})) is not None:
             return limited
         held.attempts += 1
         held.redemption = Redemption(
-            0,
+            self.shard,
             sequence,
             held.attempts,
             merchant,
             order,
             RedemptionStatus.RESERVED if hold_ms else RedemptionStatus.COMMITTED,
-            self.campaign.benefit.discount(amount),
+            discount(self.campaign.benefit, held.first_answer.drawn_amount, amount),
             self.now_ms,
             self.now_ms + hold_ms if hold_ms else None,
         )
@@ -230,15 +272,26 @@ class Model:
         held.written = CouponStatus.DEACTIVATED
         return CouponDeactivated(self.coupon(sequence))
 
-    def change(self, campaign: Campaign) -> CapBelowIssued | None:
-        """Let the campaign be as given, unless it promises less than was given out."""
-        budget, committed = campaign.budget, self.counters().budget_committed
-        if self.campaign.max_coupons > campaign.max_coupons < len(self.coupons):
+    def deactivate_user(self, user: str) -> list[DeactivateOutcome]:
+        """Take all that the user holds out of use."""
+        return [self.deactivate(number) for number, held in enumerate(self.coupons) if held.user == user]
+
+    def raise_quota(self, user: str, max_coupons: int) -> QuotaOutcome:
+        """Let the user hold so many, unless that is too many."""
+        most = max(self.campaign.max_quota_per_user or 0, self.campaign.max_coupons_per_user)
+        if max_coupons > most:
+            return QuotaTooHigh(most)
+        if max_coupons > self._cap(user):
+            self.quotas[user] = max_coupons
+        return QuotaRaised(self._cap(user))
+
+    def refuses(self, campaign: Campaign) -> CapBelowIssued | None:
+        """Whether the campaign as given would promise less than was given out."""
+        new, old, committed = shard_limits(campaign, self.shard), self.limits, self.counters().budget_committed
+        if old.max_coupons > new.max_coupons < len(self.coupons):
             return CapBelowIssued("max_coupons", len(self.coupons))
-        old_budget = self.campaign.budget
-        if budget and budget.amount < committed and (old_budget is None or budget.amount < old_budget.amount):
+        if new.budget is not None and new.budget < committed and (old.budget is None or new.budget < old.budget):
             return CapBelowIssued("budget", committed)
-        self.campaign = campaign
         return None
 
     def tidied(self, sequence: int) -> None:
@@ -267,7 +320,7 @@ class Model:
             expires_at_ms = self.expires_at(Held(Issued(0, 0, 0, validity.expires_at_ms), "", 0))
             return max(self.now_ms, validity.starts_at_ms or 0), expires_at_ms
         first_ms, waves = self.now_ms + _length_ms(validity.wait), validity.waves
-        wave, last = (sequence % waves.count, waves.count - 1) if waves else (0, 0)
+        wave, last = ((sequence + self.shard) % waves.count, waves.count - 1) if waves else (0, 0)
         step_ms = _length_ms(waves.every) if waves else 0
         return first_ms + wave * step_ms, first_ms + last * step_ms + _length_ms(validity.duration)
 
@@ -279,6 +332,49 @@ class Model:
                 return limited
         for name in rates:
             self._buckets[name].level -= MICRO
+        return None
+
+    def _worth(self, held: Held) -> int:
+        return worth(self.campaign.benefit, held.first_answer.drawn_amount)
+
+    def _cap(self, user: str) -> int:
+        quota = min(self.quotas.get(user, 0), self.campaign.max_quota_per_user or 0)
+        return max(self.campaign.max_coupons_per_user, quota)
+
+    def _over_in_day(self, user: str) -> PerUserDailyLimit | DailyLimit | None:
+        daily, zone = self.campaign.daily_limits, self.campaign.validity.timezone
+        if daily is None:
+            return None
+        today = day_of(self.now_ms, zone)
+        users = [held.user for held in self.coupons if day_of(held.first_answer.issued_at_ms, zone) == today]
+        if daily.max_coupons_per_user is not None and users.count(user) >= daily.max_coupons_per_user:
+            return PerUserDailyLimit(until_tomorrow_ms(self.now_ms, zone))
+        of_this_shard = self.limits.max_coupons_per_day
+        if of_this_shard is not None and len(users) >= of_this_shard:
+            return DailyLimit(until_tomorrow_ms(self.now_ms, zone))
+        return None
+
+    def _order_refusal(
+        self, merchant: str, order: str, amount: int | None
+    ) -> OrderAmountRequired | OrderTooSmall | PerOrderLimit | PerMerchantLimit | None:
+        benefit, limits = self.campaign.benefit, self.campaign.holder_limits
+        if isinstance(benefit, Percent) and amount is None:
+            return OrderAmountRequired()
+        if benefit.min_order_amount and (amount or 0) < benefit.min_order_amount:
+            return OrderTooSmall(benefit.min_order_amount)
+        taken = (CouponStatus.RESERVED, CouponStatus.REDEEMED)
+        holders = [
+            (held.redemption.merchant_id, held.redemption.order_id)
+            for held in self.coupons
+            if held.redemption is not None and self.status(held) in taken
+        ]
+        if limits and limits.per_order is not None and holders.count((merchant, order)) >= limits.per_order:
+            return PerOrderLimit()
+        of_this_shard = self.limits.max_redemptions_per_merchant
+        # A reservation that has lapsed counts for its merchant until somebody touches the coupon.
+        merchants = [held.redemption.merchant_id for held in self.coupons if held.redemption and held.written in taken]
+        if of_this_shard is not None and merchants.count(merchant) >= of_this_shard:
+            return PerMerchantLimit()
         return None
 
     def _lapsed(self, held: Held) -> bool:

@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
+from service.domain.benefit import Percent, RedEnvelope
 from service.domain.extension import Scope
+from service.domain.money import Money
 from service.store import keys
 from service.store.audit import Audit, Mismatch, ShardAudit
 from service.store.day_files import DayFilesBroken
@@ -162,6 +165,36 @@ async def test_day_files_and_the_rest_of_the_stream_rebuild_them_too(room: Room,
     assert first.told == first.kept
     assert second.is_sound
     assert first.events > 20
+
+
+async def test_drawn_amounts_are_rebuilt_from_the_events(room: Room, tmp_path: Path) -> None:
+    pot = RedEnvelope(10_007, 60, 1, "CNY")
+    desk = await room.open(benefit=pot, max_coupons=60, budget=Money(10_007, "CNY"), shards=2)
+    await live(desk, room)
+    await export(room, desk, tmp_path)
+    await live_on_until_expiry(desk, room)
+    audits = await audit(room, desk, tmp_path)
+    assert all(shard.is_sound for shard in audits), audits
+    assert 0 < sum(shard.told.budget_committed for shard in audits if shard.told) < 10_007
+
+
+async def test_percentages_are_rebuilt_at_their_worst_case(room: Room, tmp_path: Path) -> None:
+    desk = await room.open(benefit=Percent(20, 2500, "CNY"))
+    await desk.issue_batch([(f"user {number}", "first") for number in range(4)])
+    await desk.redeem(0, amount=1000)
+    await desk.deactivate(1, 2)
+    (found,) = await audit(room, desk, tmp_path)
+    assert found.is_sound, found
+    assert found.told is not None
+    assert (found.told.budget_committed, found.told.deactivated) == (5000, 2)
+
+
+async def test_an_event_with_too_few_amounts_is_noticed(room: Room, tmp_path: Path) -> None:
+    desk = await room.open(benefit=RedEnvelope(1_000, 9, 1, "CNY"), max_coupons=9, budget=Money(1_000, "CNY"))
+    data = msgpack.packb([0, 2, [7]])
+    await room.client.xadd(keys.events_key("spring", 0), {"type": "coupon.issued", "data": data})
+    (found,) = await audit(room, desk, tmp_path)
+    assert found.broken.endswith("names 2 coupons and 1 amounts")
 
 
 async def test_a_campaign_without_a_coupon_is_sound(room: Room, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ async def exactly(desk: Desk, answered: list[tuple[Wish, IssueOutcome]], coupons
     codes = {desk.known.codes.code(0, outcome.sequence) for _, outcome in answered if isinstance(outcome, Issued)}
     assert len(codes) == tally(answered)[Issued] == coupons
     counters = await desk.counters()
-    assert (counters.issued, counters.budget_committed) == (coupons, coupons * desk.campaign.benefit.amount)
+    assert (counters.issued, counters.budget_committed) == (coupons, coupons * desk.campaign.benefit.worst_case)
 
 
 async def test_200_clients_at_a_stock_of_5000_get_exactly_5000(room: Room, store_url: str) -> None:

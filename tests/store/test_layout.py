@@ -62,7 +62,7 @@ async def test_stock_and_budget_are_exact_however_many_shards_there_are(room: Ro
     assert (counters.issued, counters.budget_committed) == (101, 101 * 2500)
     assert len(await desk.all_coupons()) == 101
     ledger = await room.catalogue.ledger(desk.campaign)
-    assert (ledger.remaining, ledger.budget_remaining, ledger.liability) == (2, 7, 101 * 2500)
+    assert (ledger.remaining, ledger.budget_remaining, ledger.amounts.liability) == (2, 7, 101 * 2500)
 
 
 @pytest.mark.parametrize("shards", [1, 4])

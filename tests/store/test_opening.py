@@ -19,7 +19,7 @@ from tests.store.desk import LATER, LAUNCH, Desk, Room, a_campaign, at
 
 HOUR = 3_600_000
 OPENINGS = (
-    "\n".join((LUA / "fragments" / f"{name}.lua").read_text() for name in FRAGMENTS)
+    "\n".join((LUA / "fragments" / f"{name}.lua").read_text() for name in (*FRAGMENTS, "opening"))
     + """
 local validity, answers = cmsgpack.unpack(ARGV[1]).validity, {}
 for i, instant in ipairs(cmsgpack.unpack(ARGV[2])) do

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from service.domain.campaign import Amount, CampaignStatus
+from service.domain.benefit import Amount
+from service.domain.campaign import CampaignStatus
 from service.domain.coupon import Coupon, CouponStatus, Redemption, RedemptionStatus
 from service.domain.outcomes import (
     AlreadyRedeemed,

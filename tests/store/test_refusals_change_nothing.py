@@ -5,20 +5,29 @@ from typing import Any
 
 import pytest
 
-from service.domain.campaign import Amount, CampaignStatus
+from service.domain.benefit import Amount, Percent, RedEnvelope
+from service.domain.campaign import CampaignStatus
+from service.domain.limits import DailyLimits, HolderLimits
 from service.domain.money import Money, Rate
 from service.domain.outcomes import (
     AlreadyRedeemed,
     BudgetExhausted,
     CampaignNotRunning,
     CouponDeactivated,
+    DailyLimit,
     Deactivated,
     Expired,
     IssuancePaused,
     Issued,
     NotYetValid,
+    OrderAmountRequired,
     OrderTooSmall,
+    PerMerchantLimit,
+    PerOrderLimit,
+    PerUserDailyLimit,
     PerUserLimit,
+    QuotaRaised,
+    QuotaTooHigh,
     RateLimited,
     Redeemed,
     RedemptionReplayed,
@@ -29,7 +38,7 @@ from service.domain.outcomes import (
     UnknownCode,
     WrongRedemptionStatus,
 )
-from service.domain.validity import FixedValidity
+from service.domain.validity import FixedValidity, zone_offsets
 from service.store import coupons
 from service.store.coupons import RedeemRequest, SettleVerb
 from tests.store.desk import EXPIRY, LAUNCH, Desk, Room
@@ -51,6 +60,7 @@ HOLD = asks("redeem", 0, hold_ms=MINUTE)
 RELEASE = asks("settle", "release")
 ROLLBACK = asks("settle", "rollback")
 REDEEM_ELSEWHERE = asks("redeem", 0, merchant="another")
+ZONE = zone_offsets("Asia/Shanghai", LAUNCH)
 FUTURE = FixedValidity("Asia/Shanghai", LAUNCH + 1, EXPIRY)
 
 REFUSALS: dict[str, tuple[dict[str, Any], list[Ask], Ask, type]] = {
@@ -79,6 +89,58 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[Ask], Ask, type]] = {
         asks("redeem", 0, amount=99),
         OrderTooSmall,
     ),
+    "an unknown amount to take a percentage of": (
+        {"benefit": Percent(20, 2500, "CNY"), "merchant_rate": SCARCE},
+        [ISSUE],
+        REDEEM,
+        OrderAmountRequired,
+    ),
+    "over the order's limit": (
+        {"holder_limits": HolderLimits(1, None), "merchant_rate": Rate(1, 5)},
+        [ISSUE, asks("issue", "bob"), REDEEM],
+        asks("redeem", 1),
+        PerOrderLimit,
+    ),
+    "over the merchant's limit": (
+        {"holder_limits": HolderLimits(None, 1), "merchant_rate": Rate(1, 5)},
+        [ISSUE, asks("issue", "bob"), REDEEM],
+        asks("redeem", 1, "another"),
+        PerMerchantLimit,
+    ),
+    "over the user's limit of the day": (
+        {"daily_limits": DailyLimits(None, 1, ZONE), "user_rate": Rate(1, 5)},
+        [ISSUE],
+        asks("issue", "ann", "second"),
+        PerUserDailyLimit,
+    ),
+    "over the limit of the day": (
+        {"daily_limits": DailyLimits(1, None, ZONE), "user_rate": Rate(1, 5)},
+        [ISSUE],
+        asks("issue", "bob"),
+        DailyLimit,
+    ),
+    "no share left in the pot": (
+        {"benefit": RedEnvelope(10, 1, 1, "CNY"), "max_coupons": 1, "budget": None},
+        [ISSUE],
+        asks("issue", "bob"),
+        SoldOut,
+    ),
+    "drawn before": ({"benefit": RedEnvelope(10, 2, 1, "CNY"), "max_coupons": 2}, [ISSUE], ISSUE, Replayed),
+    "over an earned quota": (
+        {"max_coupons_per_user": 1, "max_quota_per_user": 2},
+        [asks("raise_quota", "ann", 2), ISSUE, asks("issue", "ann", "second")],
+        asks("issue", "ann", "third"),
+        PerUserLimit,
+    ),
+    "a quota above the maximum": ({"max_quota_per_user": 30}, [], asks("raise_quota", "ann", 31), QuotaTooHigh),
+    "a quota that he has": (
+        {"max_quota_per_user": 30},
+        [asks("raise_quota", "ann", 25)],
+        asks("raise_quota", "ann", 24),
+        QuotaRaised,
+    ),
+    "nothing of a user to deactivate": ({}, [ISSUE, REDEEM], asks("deactivate_user", "ann"), list),
+    "nothing of a list to deactivate": ({}, [ISSUE, HOLD], asks("deactivate", 7, 0), ReservedElsewhere),
     "tried too often": (
         {},
         [ISSUE, HOLD, RELEASE, REDEEM, asks("settle", "rollback", attempt=2)],

@@ -2,7 +2,9 @@
 
 import json
 import signal
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +28,7 @@ from tests.story.running import (
 
 COMMANDS = [
     *((name,) for name in ("up", "serve", "worker", "scheduler", "campaign", "extend", "status", "audit")),
+    *(("export",), ("import",), *(("jobs", verb) for verb in ("list", "show"))),
     *(("campaign", verb) for verb in ("create", "list", "show", "start", "pause", "resume", "stop")),
 ]
 
@@ -155,6 +158,80 @@ def test_half_an_extension_is_bad_input(arguments: tuple[str, ...]) -> None:
     refused = tidegate_here("extend", *arguments, "--reason", "story", "--url", "http://127.0.0.1:9")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_long_jobs_are_listed_shown_and_followed(running: Up) -> None:
+    ask(running, "campaign", "create", "-", "--start", stdin=campaign("work"))
+    issue(running, "work", "ann")
+    ask(running, "extend", "work", "--to", "2035-02-28T23:59:59+08:00", "--reason", "story")
+    done = ask(running, "jobs", "show", "extension-work-1", "--follow")
+    assert (done["kind"], done["status"], done["done"], done["total"]) == ("extension", "completed", 1, 1)
+    assert done in ask(running, "jobs", "list")["jobs"]
+    shown = tidegate_here("jobs", "show", "extension-work-1", "--follow", "--url", running.url)
+    assert ("● completed" in shown.stdout, "Extension" in shown.stderr) == (True, True)
+    assert "extension-work-1" in tidegate_here("jobs", "list", "--url", running.url).stdout
+    eventually(
+        lambda: any(
+            (job["kind"], job["campaign_id"], job["status"]) == ("recount", "work", "completed")
+            for job in ask(running, "jobs", "list")["jobs"]
+        ),
+        "the records of every campaign are recounted by themselves",
+    )
+    unknown = tidegate_here("jobs", "show", "extension-work-9", "--url", running.url)
+    assert (unknown.returncode, len(unknown.stderr.splitlines())) == (1, 1)
+
+
+def test_a_merchants_codes_are_imported_from_a_file_or_the_bad_line_is_named(running: Up, tmp_path: Path) -> None:
+    ask(running, "campaign", "create", "-", stdin=campaign("own", codes="imported"))
+    file = tmp_path / "codes.csv"
+    file.write_text("code\nOWN-1\nEWN-2\n")
+    refused = tidegate_here("import", "own", str(file), "--url", running.url)
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("tidegate: nothing was imported: line 3 does not begin with OWN\n")
+    file.write_text("code\nOWN-1\nOWN-2\n")
+    job = ask(running, "import", "own", str(file))
+    assert (job["status"], job["total"], job["done"]) == ("completed", 2, 2)
+    ask(running, "campaign", "start", "own")
+    assert [issue(running, "own", user) for user in ("ann", "bob")] == ["OWN-1", "OWN-2"]
+    missing = tidegate_here("import", "own", str(tmp_path / "nowhere.csv"), "--url", running.url)
+    assert (missing.returncode, missing.stdout) == (2, "")
+
+
+def test_coupons_and_redemptions_are_taken_home_as_a_file(running: Up) -> None:
+    ask(running, "campaign", "create", "-", "--start", stdin=campaign("file"))
+    code = issue(running, "file", "ann")
+    body = {"merchant_id": "tea-house", "order_id": "1"}
+    httpx.post(f"{running.url}/v1/coupons/{code}/redemptions", json=body, timeout=5).raise_for_status()
+    for options, cells in (((), [code, "ann", "redeemed"]), (("--redemptions",), [code, "ann", "tea-house"])):
+        taken = tidegate_here("export", "file", *options, "--url", running.url)
+        assert (taken.returncode, len(taken.stdout.splitlines())) == (0, 2)
+        assert ",".join(cells) in taken.stdout
+        assert "1/1" in taken.stderr
+    unknown = tidegate_here("export", "nowhere", "--url", running.url)
+    assert (unknown.returncode, unknown.stdout, unknown.stderr) == (
+        1,
+        "",
+        "tidegate: Nothing is here under that name.\n",
+    )
+    away = tidegate_here("export", "file", "--url", "http://127.0.0.1:9")
+    assert (away.returncode, away.stdout) == (3, "")
+
+
+def test_a_file_that_breaks_off_is_not_taken_for_a_whole_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer_half() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\ncode\r\n\r\n")
+
+        answering = threading.Thread(target=answer_half)
+        answering.start()
+        taken = tidegate_here("export", "spring", "--url", f"http://127.0.0.1:{server.getsockname()[1]}")
+        answering.join()
+    assert (taken.returncode, taken.stdout) == (3, "code\r\n")
+    assert "the file broke off, it is not whole" in taken.stderr
 
 
 def test_status_says_in_one_line_whether_coupons_are_issued(running: Up) -> None:

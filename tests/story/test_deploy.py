@@ -36,6 +36,7 @@ COUNTERS_AND_GAUGES: Final = (
     *("campaign_breaker_transitions_total", "in_flight_limit"),
     *("campaign_status", "coupons", "coupons_issued", "coupons_remaining", "budget_remaining", "liability"),
     *("bucket_tokens", "coupon_conservation_error", "extension_progress_ratio"),
+    *("recount_error", "recount_age_seconds"),
     *("queue_jobs", "queue_oldest_job_age_seconds", "store_memory_bytes", "store_memory_max_bytes", "store_up"),
 )
 REPORTED: Final = {f"tidegate_{name}" for name in COUNTERS_AND_GAUGES} | {

@@ -6,10 +6,12 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import pytest
-from rq.job import Job, JobStatus
+from rq.job import Job
+from rq.job import JobStatus as TurnStatus
 from rq.serializers import JSONSerializer
 from rq.utils import import_attribute
 
@@ -17,14 +19,18 @@ from service.store.extension_progress import ExtensionStatus
 from service.store.jobs import (
     DONE_FOR_S,
     FAILED_FOR_S,
+    LONG_JOB_RETRY_PAUSES_S,
     NOTE_FAILURE,
+    NOTE_JOB_FAILURE,
     PREVIEW_EXTENSION,
     RETRY_PAUSES_S,
     SILENT_AFTER_S,
     TEND_CAMPAIGN,
+    WORK_ON,
     WRITE_EXTENSION_THROUGH,
     JobQueue,
 )
+from service.store.long_jobs import JobRecord, JobStatus, NewJob, extension_job
 from tests.store.desk import Room
 from tests.worker.processes import BATCH, NEXT_WEEK, in_the_store, open_with_coupons, progress
 from worker.__main__ import JobWorker
@@ -101,7 +107,10 @@ def mend_the_coupons(jobs: JobQueue) -> None:
     jobs.rq.connection.rename("test:kept", COUPONS)
 
 
-@pytest.mark.parametrize("name", [WRITE_EXTENSION_THROUGH, PREVIEW_EXTENSION, TEND_CAMPAIGN, NOTE_FAILURE])
+@pytest.mark.parametrize(
+    "name",
+    [WRITE_EXTENSION_THROUGH, PREVIEW_EXTENSION, TEND_CAMPAIGN, NOTE_FAILURE, WORK_ON, NOTE_JOB_FAILURE],
+)
 def test_every_name_that_is_enqueued_can_be_called(name: str) -> None:
     assert callable(import_attribute(name))
 
@@ -130,6 +139,40 @@ def test_a_worker_writes_an_extension_through_and_forgets_the_job(jobs: JobQueue
     let_time_pass(jobs, DONE_FOR_S)
     asyncio.run(jobs.write_extension_through("spring", 1))
     assert depths(jobs) == {"queued": 1}
+
+
+def test_a_long_job_says_why_it_waits_and_in_the_end_why_it_has_failed(jobs: JobQueue, store_url: str) -> None:
+    in_the_store(store_url, open_and_extend)
+    job = extension_job("spring", 1)
+    in_the_store(store_url, partial(open_long_job, job=job))
+    break_the_coupons(jobs)
+    for status, depth in ((JobStatus.RUNNING, "scheduled"), (JobStatus.FAILED, "failed")):
+        asyncio.run(jobs.work_on(job.id))
+        if status is JobStatus.FAILED:
+            leave_no_retries(jobs)
+        do_what_waits(jobs)
+        record = in_the_store(store_url, partial(long_job, job=job))
+        assert (record.progress.status, depths(jobs)) == (status, {depth: 1})
+        assert "WRONGTYPE" in record.progress.error
+        let_time_pass(jobs, LONG_JOB_RETRY_PAUSES_S[0] + 1)
+        jobs.revive()
+    mend_the_coupons(jobs)
+    jobs.rq.connection.delete(*jobs.rq.connection.keys("rq:*"))
+    in_the_store(store_url, partial(open_long_job, job=job))
+    asyncio.run(jobs.work_on(job.id))
+    do_what_waits(jobs)
+    done = in_the_store(store_url, partial(long_job, job=job)).progress
+    assert (done.status, done.done, done.error) == (JobStatus.COMPLETED, BATCH, "")
+
+
+async def open_long_job(room: Room, job: NewJob) -> None:
+    await room.long_jobs.open(job)
+
+
+async def long_job(room: Room, job: NewJob) -> JobRecord:
+    record = await room.long_jobs.find(job.id)
+    assert record is not None
+    return record
 
 
 def test_the_figures_tell_how_long_the_oldest_job_has_been_waiting(jobs: JobQueue) -> None:
@@ -179,7 +222,7 @@ def test_two_schedulers_that_revive_at_once_do_no_harm(jobs: JobQueue, store_url
 
 def test_a_job_whose_worker_died_between_two_words_to_the_queue_is_put_back(jobs: JobQueue) -> None:
     asyncio.run(jobs.tend_campaign("spring"))
-    take_a_job_and_die(jobs).set_status(JobStatus.SCHEDULED)
+    take_a_job_and_die(jobs).set_status(TurnStatus.SCHEDULED)
     let_time_pass(jobs, SILENT_AFTER_S + 1)
     jobs.revive()
     assert depths(jobs) == {"scheduled": 1}

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from service.domain.imported_codes import sorted_order
 from service.domain.webhooks import Health, Webhook, WebhookStatus, written_secret
 from service.store.events import EventStore
 from service.store.webhooks import WebhookStore
-from tests.store.desk import LATER, SECRET, Desk, DyingScripts, ProcessDied, Room
+from tests.store.desk import LATER, Desk, DyingScripts, ProcessDied, Room
 from tests.worker.receiver import Message, Receiver, receiving
 from worker.courier import Courier
 from worker.postman import NotDelivered, Postman
@@ -40,7 +41,7 @@ def store(room: Room) -> WebhookStore:
 
 def courier(room: Room, postman: Postman, webhooks: WebhookStore | None = None) -> Courier:
     webhooks = webhooks or store(room)
-    telling = Telling(webhooks, EventStore(room.client), postman, SECRET, A_DAY)
+    telling = Telling(webhooks, EventStore(room.client), postman, A_DAY)
     return Courier(webhooks, room.catalogue, telling)
 
 
@@ -89,6 +90,18 @@ async def test_events_are_told_in_order_signed_and_once(room: Room, postman: Pos
     assert redemption["id"].startswith("rd-QWEN-")
     assert (redemption["merchant_id"], redemption["order_id"]) == ("tea house", "order-7")
     assert (await health(room)) == Health()
+
+
+async def test_a_merchants_own_codes_are_told(room: Room, postman: Postman, receiver: Receiver) -> None:
+    lines = [f"QWEN-{number}".encode() for number in range(3)]
+    await room.imports.put_codes("spring", "a", 0, b"\n".join(lines), {})
+    await room.imports.put_order("spring", "a", sorted_order(lines), 1)
+    assert await room.imports.publish("spring", "a") == "published"
+    desk = await room.open(imported_codes=3, max_coupons=3)
+    await register(room, receiver.url)
+    assert await codes(desk, 3) == ["QWEN-0", "QWEN-1", "QWEN-2"]
+    await tell(courier(room, postman))
+    assert told_codes(receiver.messages) == ["QWEN-0", "QWEN-1", "QWEN-2"]
 
 
 async def test_only_the_types_and_the_campaign_that_were_asked_for_are_told(
@@ -213,9 +226,9 @@ async def test_whoever_takes_over_after_a_death_loses_nothing_and_keeps_the_orde
     webhook = await register(room, receiver.url)
     issued = await codes(desk, 4)
     webhooks = WebhookStore(room.client, DyingScripts(room.client, calls))
-    dying = Telling(webhooks, EventStore(room.client), postman, SECRET, A_DAY)
+    dying = Telling(webhooks, EventStore(room.client), postman, A_DAY)
     try:
-        await dying.tell(webhook, desk.campaign, room.clock.now_ms)
+        await dying.tell(webhook, desk.known, room.clock.now_ms)
     except ProcessDied:
         await room.client.delete("tg:{webhooks}:lease:wh-1")
     await tell(courier(room, postman))

@@ -1,5 +1,6 @@
 -- Writes an extension through to the next coupons it concerns, and its own checkpoint with them, in one step. What was
 -- undone before this extension was made must have been written through first.
+-- Uses     scope
 -- KEYS[1]  the shard's state
 -- ARGV     number of the extension, the most coupons to look at (a multiple of a block)
 -- Returns  false for an unknown shard or extension, or one that must wait, else {done, total}
@@ -46,11 +47,11 @@ local function apply(record, sequence, i)
     mark(record, i)
   end
   if record.status == EXPIRED and after > math.max(before, now) then
-    if not affords(state) then
+    if not affords(state, record) then
       return note(refused, i, sequence)
     end
-    move_in_ledger(state, EXPIRED, ISSUED)
     record.status = ISSUED
+    move_coupon(state_key, state, sequence, record)
     note(revived, i, sequence)
     wakes_at = math.min(wakes_at or after, after)
   end

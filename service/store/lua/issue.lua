@@ -1,11 +1,14 @@
 -- Issues a batch of coupons of one shard: all that may be granted in the order of the batch, and nothing else.
+-- Uses     draw, limits
 -- KEYS[1]  the shard's state
 -- ARGV[1]  MessagePack: user, bucket of users, user, bucket, …
 -- ARGV[2]  the idempotency keys' 8-byte digests, one after the other
+-- ARGV[3]  a seed that no client knows, where coupons draw their amounts from a pot
 -- Returns  false for an unknown shard, else {now, starts_at, expires_at, results}; a result is the sequence of the
---          coupon issued, or {word, …}: issued (where coupons start in waves) and replayed (sequence, issued_at,
---          starts_at, expires_at), issuance_paused, campaign_not_running (status, starts_in_ms or -1), per_user_limit,
---          sold_out, budget_exhausted, rate_limited (bucket, burst, per_second_milli, retry_after_ms); the bucket is
+--          coupon issued, or {word, …}: issued (where coupons start in waves or draw amounts) and replayed (sequence,
+--          issued_at, starts_at, expires_at, amount drawn), issuance_paused, campaign_not_running (status, starts_in_ms
+--          or -1), per_user_limit, sold_out, budget_exhausted, per_user_daily_limit (next_day_in_ms),
+--          daily_limit (next_day_in_ms), rate_limited (bucket, burst, per_second_milli, retry_after_ms); the bucket is
 --          user, redemption or campaign
 local CLAIM_BYTES = 13
 local USER_BUCKET_BYTES = 12
@@ -20,6 +23,7 @@ local config, now = state.config, now_ms()
 local made = #state.extensions
 local starts_at, expires_at = window_of(config.validity, now, state.extensions, made)
 local level = bucket_level(state.tokens, state.tokens_at, config.issue_rate, now)
+local pot, day = open_pot(state_key, config, ARGV[3]), open_day(state_key, state, now)
 
 local function campaign_refusal()
   local status = config.status
@@ -76,14 +80,15 @@ end
 
 -- The first answer again: its times follow from the record's issue, whatever has become of the coupon since.
 local function replayed(sequence)
-  local issued_at = now
+  local issued_at, amount = now, pot and pot.amounts[sequence]
   if sequence < state.issued_before then
     local packed = redis.call('HGET', block_key(state_key, sequence), integer(sequence % BLOCK))
-    issued_at = unpack_record(packed).issued_at
+    local record = unpack_record(packed)
+    issued_at, amount = record.issued_at, record.amount
   end
   local first_starts_at, first_expires_at = window_of(config.validity, issued_at, state.extensions,
     extensions_before(state.extensions, sequence), sequence)
-  return { 'replayed', sequence, issued_at, first_starts_at, first_expires_at }
+  return { 'replayed', sequence, issued_at, first_starts_at, first_expires_at, amount }
 end
 
 -- A campaign coupled to its merchants issues no coupon that they could not redeem before it expires.
@@ -92,15 +97,19 @@ local function redemption_refusal()
   return level < TOKEN and rate_limited('redemption', level, rate) or nil
 end
 
-local function refusal(holding)
+local function refusal(holding, user, bucket)
+  local day_is_over = day and day_refusal(day, state.issued, holding.claims, CLAIM_BYTES)
   if not_issuing then
     return not_issuing
-  elseif #holding.claims >= config.max_coupons_per_user * CLAIM_BYTES then
+  elseif #holding.claims >= config.max_coupons_per_user * CLAIM_BYTES
+    and #holding.claims >= quota_of(state_key, config, user, bucket) * CLAIM_BYTES then
     return per_user_limit
   elseif state.issued >= config.max_coupons then
     return sold_out
   elseif config.budget and state.committed + config.amount > config.budget then
     return budget_exhausted
+  elseif day_is_over then
+    return day_is_over
   elseif holding.level and holding.level < TOKEN then
     return rate_limited('user', holding.level, config.user_rate)
   elseif level < TOKEN then
@@ -117,7 +126,7 @@ for i = 1, #requests / 2 do
   local digest = string.sub(digests, 8 * i - 7, 8 * i)
   local holding = holding_of(user, bucket)
   local sequence = claimed_sequence(holding.claims, digest)
-  local refused = not sequence and refusal(holding)
+  local refused = not sequence and refusal(holding, user, bucket)
   if sequence then
     results[i] = replayed(sequence)
   elseif refused then
@@ -132,12 +141,15 @@ for i = 1, #requests / 2 do
     level = level - TOKEN
     state.issued = sequence + 1
     state.outstanding = state.outstanding + 1
-    state.committed = state.committed + config.amount
     granted_users[#granted_users + 1] = user
     results[i] = sequence
+    local amount = pot and draw(pot, sequence)
+    state.committed = state.committed + (amount or config.amount)
     if wave_starts then
       wave_starts[sequence] = window_of(config.validity, now, state.extensions, made, sequence)
-      results[i] = { 'issued', sequence, now, wave_starts[sequence], expires_at }
+    end
+    if pot or wave_starts then
+      results[i] = { 'issued', sequence, now, wave_starts and wave_starts[sequence] or starts_at, expires_at, amount }
     end
   end
 end
@@ -152,24 +164,30 @@ if #granted_users > 0 then
       redis.call('HSET', holding.key, user, packed)
     end
   end
+  local amounts = pot and close_pot(state_key, pot, state.issued_before, #granted_users)
   -- All that a batch's new records say before their users, unless each starts in its wave.
-  local head = struct.pack(HEAD, ISSUED, made, 0, now, starts_at, expires_at)
+  local status = pot and ISSUED + DRAWN or ISSUED
+  local head = struct.pack(HEAD, status, made, 0, now, starts_at, expires_at)
   local sequence, granted = state.issued_before, 1
   while granted <= #granted_users do
     local fields = {}
     local key = block_key(state_key, sequence)
     repeat
       if wave_starts then
-        head = struct.pack(HEAD, ISSUED, made, 0, now, wave_starts[sequence], expires_at)
+        head = struct.pack(HEAD, status, made, 0, now, wave_starts[sequence], expires_at)
       end
       fields[#fields + 1] = sequence % BLOCK
       fields[#fields + 1] = head .. with_length(granted_users[granted])
+        .. (amounts and struct.pack('>I6', amounts[granted]) or '')
       sequence, granted = sequence + 1, granted + 1
     until granted > #granted_users or sequence % BLOCK == 0
     redis.call('HSET', key, unpack(fields))
   end
   save_counters(state_key, state,
     'tokens', integer(level), 'tokens_at', integer(math.max(now, state.tokens_at or 0)))
-  record_event(state_key, 'coupon.issued', { state.issued_before, #granted_users, config.amount })
+  if day then
+    close_day(state_key, day)
+  end
+  record_event(state_key, 'coupon.issued', { state.issued_before, #granted_users, amounts or config.amount })
 end
 return { now, starts_at, expires_at, results }

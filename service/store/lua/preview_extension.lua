@@ -1,4 +1,5 @@
 -- Counts what an extension made now would change, over the next coupons; writes nothing.
+-- Uses     scope
 -- KEYS[1]  the shard's state
 -- ARGV     first sequence (the first of a block), the most coupons to look at (a multiple of a block), MessagePack: until_ms
 --          and include_expired, MessagePack: the scope; empty for every coupon
@@ -9,7 +10,7 @@ if not state then
   return false
 end
 local first, extension, scope = tonumber(ARGV[1]), cmsgpack.unpack(ARGV[3]), unpack_scope(ARGV[4])
-local now, changed, revived, over_budget = now_ms(), 0, 0, 0
+local now, changed, revived, liability, over_budget = now_ms(), 0, 0, 0, 0
 extension.made_at = now
 local last = math.min(state.issued, first + tonumber(ARGV[2]))
 for base = first, last - 1, BLOCK do
@@ -22,8 +23,9 @@ for base = first, last - 1, BLOCK do
       and concerns(extension, scope, record, record.expires_at) and lift(extension, record.expires_at) > record.expires_at then
       changed = changed + 1
       revived = revived + (is_over and 1 or 0)
-      over_budget = over_budget + (record.stored_status == EXPIRED and 1 or 0)
+      liability = liability + worth(state, record)
+      over_budget = over_budget + (record.stored_status == EXPIRED and worth(state, record) or 0)
     end
   end
 end
-return { last, state.issued, changed, revived, changed * state.config.amount, over_budget * state.config.amount }
+return { last, state.issued, changed, revived, liability, over_budget }

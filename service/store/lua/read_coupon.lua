@@ -1,7 +1,8 @@
 -- One coupon as it stands now.
 -- KEYS[1]  the shard's state
 -- ARGV     sequence
--- Returns  false for an unknown shard, else {coupon, status, user, issued_at, starts_at, expires_at} or {unknown_code}
+-- Returns  false for an unknown shard, else {coupon, status, user, issued_at, starts_at, expires_at,
+--          amount drawn from a pot} or {unknown_code}
 local state = load_state(KEYS[1])
 if not state then
   return false

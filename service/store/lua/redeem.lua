@@ -1,4 +1,5 @@
 -- Redeems or reserves a batch of coupons of one shard.
+-- Uses     opening, holder_limits
 -- KEYS[1]  the shard's state
 -- ARGV[1]  MessagePack: for each request sequence, merchant, order, order amount or -1, milliseconds to hold or 0
 -- ARGV[2]  how often one coupon may be tried
@@ -6,8 +7,9 @@
 --          or {word, …}: replayed (attempt, status, at, discount, hold_until, merchant, order), unknown_code,
 --          already_redeemed, deactivated,
 --          expired (at), reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at, expires_at; also where the
---          campaign is closed at this hour), order_too_small (min_order_amount), too_many_attempts,
---          merchant_busy (retry_after_ms), rate_limited (as issue.lua)
+--          campaign is closed at this hour), order_amount_required, order_too_small (min_order_amount),
+--          too_many_attempts, per_order_limit, per_merchant_limit, merchant_busy (retry_after_ms),
+--          rate_limited (as issue.lua)
 local MERCHANT_BUCKET = '>I6I6'
 
 local state_key = KEYS[1]
@@ -43,7 +45,19 @@ local function busy_until(merchant)
   return somebody_is_busy and tonumber(redis.call('ZSCORE', busy_key, merchant) or 0) or 0
 end
 
-local function refusal(record, merchant, order_amount)
+local records, changed = {}, {}
+local reserved, redeemed = redemption_event(), redemption_event()
+
+local function find(sequence)
+  local record = records[sequence] or load_record(state_key, state, sequence, now)
+  records[sequence] = record
+  return record
+end
+
+local holders = config.holder_limits and open_holders(state_key, config.holder_limits, find)
+
+local function refusal(record, merchant, order, order_amount)
+  local too_many = holders and holder_refusal(holders, merchant, order)
   if record.status == REDEEMED then
     return { 'already_redeemed' }
   elseif record.status == DEACTIVATED then
@@ -54,10 +68,14 @@ local function refusal(record, merchant, order_amount)
     return { 'reserved_elsewhere', record.redemption.hold_until - now }
   elseif closed or now < record.starts_at then
     return { 'not_yet_valid', record.starts_at, record.expires_at }
+  elseif config.percent and order_amount < 0 then
+    return { 'order_amount_required' }
   elseif config.min_order_amount > 0 and order_amount < config.min_order_amount then
     return { 'order_too_small', config.min_order_amount }
   elseif record.attempts >= max_attempts then
     return { 'too_many_attempts' }
+  elseif too_many then
+    return too_many
   elseif busy_until(merchant) > now then
     return { 'merchant_busy', busy_until(merchant) - now }
   elseif config.merchant_rate and bucket_of(merchant).level < TOKEN then
@@ -66,21 +84,17 @@ local function refusal(record, merchant, order_amount)
   return nil
 end
 
-local records, changed = {}, {}
-local reserved, redeemed = redemption_event(), redemption_event()
-
 local function decide(sequence, merchant, order, order_amount, hold_ms)
-  local record = records[sequence] or load_record(state_key, state, sequence, now)
+  local record = find(sequence)
   if not record then
     return { 'unknown_code' }
   end
-  records[sequence] = record
   local redemption = record.redemption
   if redemption and redemption.merchant == merchant and redemption.order == order
     and (record.status == RESERVED or record.status == REDEEMED) then
     return describe_redemption('replayed', record)
   end
-  local refused = refusal(record, merchant, order_amount)
+  local refused = refusal(record, merchant, order, order_amount)
   if refused then
     return refused
   end
@@ -90,10 +104,13 @@ local function decide(sequence, merchant, order, order_amount, hold_ms)
     status = hold_ms > 0 and HELD or COMMITTED,
     at = now,
     hold_until = hold_ms > 0 and now + hold_ms or 0,
-    discount = order_amount >= 0 and math.min(config.amount, order_amount) or config.amount,
+    discount = discount_of(state, record, order_amount),
     merchant = merchant,
     order = order,
   }
+  if holders then
+    note_holder(holders, record)
+  end
   if config.merchant_rate then
     local bucket = bucket_of(merchant)
     bucket.level = bucket.level - TOKEN

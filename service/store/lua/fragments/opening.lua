@@ -1,6 +1,5 @@
 -- Whether coupons may be redeemed at that instant: the opening of service/domain/opening.py, packed by
 -- service/store/validity.py. Spans are two bytes an end, in minutes; dates are three bytes, in order.
--- One function, so that scripts that never ask make no others.
 local function is_open(validity, instant)
   local opening = validity.opening
 

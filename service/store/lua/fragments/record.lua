@@ -1,6 +1,6 @@
 -- A coupon's packed record, big-endian: status, extensions applied, attempts, issued, starts and expires at (ms),
--- user; where MARKED is added to the extensions applied, its marks; and, once there was a redemption, its status, at,
--- hold until, discount, merchant, order.
+-- user; the amount, if it was drawn from a pot, which DRAWN added to the status tells; the marks, which MARKED added to
+-- the extensions applied tells; and, once there was a redemption, its status, at, hold until, discount, merchant, order.
 -- 128 records share one hash, so that the hash stays a listpack.
 local BLOCK = 128
 local HEAD, TAIL = '>BBI2I6I6I6', '>BI6I6I6'
@@ -26,10 +26,18 @@ local function text_at(packed, at)
   return string.sub(packed, at + 1, next_at - 1), next_at
 end
 
+local function is_held(status)
+  return status == RESERVED or status == REDEEMED
+end
+
 local function pack_record(record)
-  local marks = record.marks
-  local head = struct.pack(HEAD, record.status, marks and record.applied + MARKED or record.applied, record.attempts,
-    record.issued_at, record.starts_at, record.stored_expires_at) .. with_length(record.user)
+  local amount, marks = record.amount, record.marks
+  local head = struct.pack(HEAD, amount and record.status + DRAWN or record.status,
+    marks and record.applied + MARKED or record.applied, record.attempts, record.issued_at, record.starts_at,
+    record.stored_expires_at) .. with_length(record.user)
+  if amount then
+    head = head .. struct.pack('>I6', amount)
+  end
   if marks then
     head = head .. with_length(marks)
   end
@@ -47,6 +55,10 @@ local function unpack_record(packed)
   record.status, record.applied, record.attempts, record.issued_at, record.starts_at, record.expires_at, at
     = struct.unpack(HEAD, packed)
   record.user, at = text_at(packed, at)
+  if record.status > DRAWN then
+    record.status = record.status - DRAWN
+    record.amount, at = struct.unpack('>I6', packed, at)
+  end
   if record.applied >= MARKED then
     record.applied = record.applied - MARKED
     record.marks, at = text_at(packed, at)
@@ -56,7 +68,7 @@ local function unpack_record(packed)
     redemption.status, redemption.at, redemption.hold_until, redemption.discount, at = struct.unpack(TAIL, packed, at)
     redemption.merchant, at = text_at(packed, at)
     redemption.order = text_at(packed, at)
-    record.redemption = redemption
+    record.redemption, record.stored_redemption = redemption, redemption
   end
   record.stored_status, record.stored_expires_at = record.status, record.expires_at
   return record
@@ -96,15 +108,15 @@ local function refold(record, state, last)
   end)
 end
 
--- What a coupon in that status keeps committed of the budget.
-local function committed_in(state, status)
-  return status <= REDEEMED and state.config.amount or 0
+-- What a coupon keeps committed of the budget while it is in that status.
+local function committed_in(state, record, status)
+  return status <= REDEEMED and worth(state, record) or 0
 end
 
--- Whether the budget covers one more coupon, besides those that were brought back in this call.
-local function affords(state)
+-- Whether the budget covers this coupon too, besides those that were brought back in this call.
+local function affords(state, record)
   local budget = state.config.budget
-  return not budget or state.committed + (state.set_aside or 0) + committed_in(state, ISSUED) <= budget
+  return not budget or state.committed + (state.set_aside or 0) + worth(state, record) <= budget
 end
 
 -- Brings a record up to date in memory: a reservation past its time has lapsed, extensions lift the expiry, a coupon
@@ -120,9 +132,9 @@ local function bring_up_to_date(record, state, now)
   end
   if record.status == ISSUED and record.expires_at <= now then
     record.status = EXPIRED
-  elseif record.status == EXPIRED and record.expires_at > now and affords(state) then
+  elseif record.status == EXPIRED and record.expires_at > now and affords(state, record) then
     record.status = ISSUED
-    state.set_aside = (state.set_aside or 0) + committed_in(state, ISSUED)
+    state.set_aside = (state.set_aside or 0) + worth(state, record)
   end
 end
 
@@ -147,11 +159,31 @@ local function load_record(state_key, state, sequence, now)
   return record
 end
 
--- Moves a coupon in the ledger from one status to another.
-local function move_in_ledger(state, from, to)
+-- Moves a coupon in the ledger from the status it was stored under to the one it has; and in a recount that is under
+-- way and has passed it, so that what was recounted so far stays true while coupons change behind it.
+local function move_in_ledger(state, sequence, record)
+  local from, to = record.stored_status, record.status
+  local money = committed_in(state, record, to) - committed_in(state, record, from)
   state[LEDGER[from]] = state[LEDGER[from]] - 1
   state[LEDGER[to]] = state[LEDGER[to]] + 1
-  state.committed = state.committed + committed_in(state, to) - committed_in(state, from)
+  state.committed = state.committed + money
+  local recount = state.recount
+  if recount and sequence < recount.next then
+    recount.counts[from] = recount.counts[from] - 1
+    recount.counts[to] = recount.counts[to] + 1
+    recount.money = recount.money + money
+    state.recount_moved = true
+  end
+end
+
+-- The same in the ledger of drawn money too, where the coupon has an amount of its own. A record that is written with
+-- another status has gone through here.
+local function move_coupon(state_key, state, sequence, record)
+  move_in_ledger(state, sequence, record)
+  if record.amount then
+    move_drawn(state_key, LEDGER[record.stored_status], LEDGER[record.status], record.amount)
+  end
+  record.stored_status = record.status
 end
 
 -- Writes the record back and moves it in the ledger from the status it was stored under to the one it has.
@@ -159,8 +191,12 @@ local function save_record(state_key, state, sequence, record)
   redis.call('HSET', block_key(state_key, sequence), integer(sequence % BLOCK), pack_record(record))
   local from, to = record.stored_status, record.status
   if from ~= to then
-    move_in_ledger(state, from, to)
-    record.stored_status = to
+    move_coupon(state_key, state, sequence, record)
+  end
+  if state.config.holder_limits then
+    move_holder(state_key, state.config.holder_limits, sequence, is_held(from) and record.stored_redemption or nil,
+      is_held(to) and record.redemption or nil)
+    record.stored_redemption = record.redemption
   end
   if from == RESERVED or to == RESERVED then
     local holds = key_of(state_key, 'holds')
@@ -179,5 +215,6 @@ local function describe_redemption(word, record)
 end
 
 local function describe_coupon(word, record)
-  return { word, STATUS_WORDS[record.status], record.user, record.issued_at, record.starts_at, record.expires_at }
+  return { word, STATUS_WORDS[record.status], record.user, record.issued_at, record.starts_at, record.expires_at,
+    record.amount }
 end

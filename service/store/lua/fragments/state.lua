@@ -12,7 +12,8 @@ end
 
 -- Returns nil where the shard was never configured.
 local function load_state(state_key)
-  local values = redis.call('HMGET', state_key, 'config', 'tokens', 'tokens_at', 'extensions', unpack(COUNTERS))
+  local values = redis.call('HMGET', state_key, 'config', 'tokens', 'tokens_at', 'extensions', 'recount',
+    unpack(COUNTERS))
   if not values[1] then
     return nil
   end
@@ -21,9 +22,10 @@ local function load_state(state_key)
     tokens = tonumber(values[2]),
     tokens_at = tonumber(values[3]),
     extensions = values[4] and cmsgpack.unpack(values[4]) or {},
+    recount = values[5] and cmsgpack.unpack(values[5]),
   }
   for i, name in ipairs(COUNTERS) do
-    state[name] = tonumber(values[4 + i])
+    state[name] = tonumber(values[5 + i])
   end
   return state
 end
@@ -33,6 +35,10 @@ local function save_counters(state_key, state, ...)
   for _, name in ipairs(COUNTERS) do
     fields[#fields + 1] = name
     fields[#fields + 1] = integer(state[name])
+  end
+  if state.recount_moved then
+    fields[#fields + 1] = 'recount'
+    fields[#fields + 1] = cmsgpack.pack(state.recount)
   end
   redis.call('HSET', state_key, unpack(fields))
 end

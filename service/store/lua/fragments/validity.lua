@@ -10,19 +10,28 @@ local function offset_at(offsets, instant)
   return offsets[2]
 end
 
--- Days move the clock on the wall, milliseconds move time. A wall time that occurs twice means the first occurrence,
--- one that is skipped is read with the offset before the gap: PEP 495 with fold=0.
+-- The number of the day that the wall's calendar shows.
+local function day_at(offsets, instant)
+  return math.floor((instant + offset_at(offsets, instant)) / DAY_MS)
+end
+
+-- When the wall shows that time. One that occurs twice means the first occurrence, one that is skipped is read with
+-- the offset before the gap: PEP 495 with fold=0.
+local function instant_of(wall, offsets)
+  local before, after = offset_at(offsets, wall - DAY_MS), offset_at(offsets, wall + DAY_MS)
+  local first, second = wall - before, wall - after
+  if offset_at(offsets, first) ~= before and offset_at(offsets, second) == after then
+    return second
+  end
+  return first
+end
+
+-- Days move the clock on the wall, milliseconds move time.
 local function add_duration(instant, days, exact_ms, offsets)
   if days == 0 then
     return instant + exact_ms
   end
-  local wall = instant + offset_at(offsets, instant) + days * DAY_MS
-  local before, after = offset_at(offsets, wall - DAY_MS), offset_at(offsets, wall + DAY_MS)
-  local first, second = wall - before, wall - after
-  if offset_at(offsets, first) ~= before and offset_at(offsets, second) == after then
-    return second + exact_ms
-  end
-  return first + exact_ms
+  return instant_of(instant + offset_at(offsets, instant) + days * DAY_MS, offsets) + exact_ms
 end
 
 -- The window of a coupon of that sequence issued then, when `made` extensions had been made; without a sequence, of the

@@ -1,0 +1,33 @@
+"""Quotas over HTTP: one user may hold more than the campaign's common cap, where he has earned it."""
+
+from typing import Annotated, assert_never
+
+from fastapi import APIRouter, Path
+
+from service.api.door import PartsOf
+from service.api.problems import Refused, not_found, quota_too_high
+from service.api.vocabulary import OpaqueId
+from service.api.wire import Quota, QuotaRequest
+from service.domain.outcomes import QuotaRaised, QuotaTooHigh, UnknownCampaign
+
+router = APIRouter(prefix="/v1", tags=["campaigns"])
+
+
+@router.put("/campaigns/{campaign_id}/users/{user_id}/quota")
+async def raise_quota(
+    campaign_id: str, user_id: Annotated[OpaqueId, Path()], request: QuotaRequest, parts: PartsOf
+) -> Quota:
+    """Raise how many coupons the user may hold, up to max_quota_per_user. A quota is never lowered."""
+    known = await parts.catalogue.find(campaign_id)
+    if known is None:
+        raise Refused(not_found())
+    outcome = await parts.quotas.raise_to(known, user_id, request.max_coupons, request.reason)
+    match outcome:
+        case QuotaRaised(max_coupons):
+            return Quota(campaign_id=campaign_id, user_id=user_id, max_coupons=max_coupons)
+        case QuotaTooHigh():
+            raise Refused(quota_too_high(outcome))
+        case UnknownCampaign():
+            raise Refused(not_found())
+        case _:
+            assert_never(outcome)

@@ -1,0 +1,63 @@
+-- Red envelopes: each coupon draws its share of the shard's pot when it is issued.
+--
+-- The doubled average: of what is left above everybody's least share, a share takes a random part between nothing and
+-- twice the average, so that its mean is the average, early and late; the last takes what is left. The bound is
+-- rounded up as often as its fraction says, so that rounding favours nobody either.
+local RANDOM_DIGITS, RANDOM_NUMBERS = 13, 2 ^ 52
+local MOST_TRIES = 64
+
+-- A whole number from 0 to bound - 1, all equally likely: numbers of an incomplete last round are drawn again. It
+-- follows from a seed that no client knows, and differs for each purpose.
+local function random_below(bound, seed, purpose)
+  local whole_rounds = RANDOM_NUMBERS - RANDOM_NUMBERS % bound
+  local number
+  for try = 1, MOST_TRIES do
+    local digest = redis.sha1hex(seed .. purpose .. ':' .. try)
+    number = tonumber(string.sub(digest, 1, RANDOM_DIGITS), 16)
+    if number < whole_rounds then
+      break
+    end
+  end
+  return number % bound
+end
+
+local function draw_share(left, shares, least, seed, sequence)
+  if shares == 1 then
+    return left
+  end
+  local twice_spare = 2 * (left - shares * least)
+  local most = math.floor(twice_spare / shares)
+  if random_below(shares, seed, 'bound:' .. sequence) < twice_spare % shares then
+    most = most + 1
+  end
+  return least + random_below(most + 1, seed, 'share:' .. sequence)
+end
+
+-- A batch's draws from the shard's pot; nil where the campaign has none.
+local function open_pot(state_key, config, seed)
+  if not config.pot then
+    return nil
+  end
+  local drawn = tonumber(redis.call('HGET', state_key, 'issued_amount') or 0)
+  return { left = config.pot - drawn, shares = config.max_coupons, least = config.min_share, seed = seed,
+    total = 0, amounts = {} }
+end
+
+local function draw(pot, sequence)
+  local amount = draw_share(pot.left, pot.shares - sequence, pot.least, pot.seed, integer(sequence))
+  pot.left = pot.left - amount
+  pot.total = pot.total + amount
+  pot.amounts[sequence] = amount
+  return amount
+end
+
+-- Writes the batch's draws into the ledger, and returns them in order.
+local function close_pot(state_key, pot, first, count)
+  redis.call('HINCRBY', state_key, 'issued_amount', integer(pot.total))
+  redis.call('HINCRBY', state_key, 'outstanding_amount', integer(pot.total))
+  local amounts = {}
+  for i = 1, count do
+    amounts[i] = pot.amounts[first + i - 1]
+  end
+  return amounts
+end
