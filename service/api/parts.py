@@ -40,6 +40,7 @@ from service.store.webhooks import WebhookStore
 
 log = structlog.get_logger()
 
+STOP_ATTEMPTS: Final = 10
 STOP_TIMEOUT_S: Final = 2.0
 FLUSH_INTERVAL_S: Final = 1.0
 """How far a scrape that another process answers may lag behind this one's tallies."""
@@ -136,9 +137,7 @@ class Parts:
             with self.listeners.leaving_on_signals(), heard_when_stopping(self.noticeboard.close):
                 yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
+            await _end(tasks)
             for client in self._clients:
                 await client.aclose()
             self.jobs.close()
@@ -147,6 +146,17 @@ class Parts:
         while True:
             await asyncio.sleep(FLUSH_INTERVAL_S)
             self.metrics.flush()
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel until they have ended: before Python 3.12 `asyncio.wait_for`, by which redis-py sends, may swallow it."""
+    pending = set(tasks)
+    for _ in range(STOP_ATTEMPTS):
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=STOP_TIMEOUT_S / STOP_ATTEMPTS)
+        if not pending:
+            return
 
 
 def _stop_if_broken(task: asyncio.Task[None]) -> None:
