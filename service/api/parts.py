@@ -45,6 +45,7 @@ from service.store.webhooks import WebhookStore
 
 log = structlog.get_logger()
 
+STOP_ATTEMPTS: Final = 10
 STOP_TIMEOUT_S: Final = 2.0
 MAX_EXPORTS: Final = 4
 MAX_UPLOADS: Final = 2
@@ -151,9 +152,7 @@ class Parts:
             with self.listeners.leaving_on_signals(), heard_when_stopping(self.noticeboard.close):
                 yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
+            await _end(tasks)
             for client in self._clients:
                 await client.aclose()
             self.jobs.close()
@@ -162,6 +161,17 @@ class Parts:
         while True:
             await asyncio.sleep(FLUSH_INTERVAL_S)
             self.metrics.flush()
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel until they have ended: before Python 3.12 `asyncio.wait_for`, by which redis-py sends, may swallow it."""
+    pending = set(tasks)
+    for _ in range(STOP_ATTEMPTS):
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=STOP_TIMEOUT_S / STOP_ATTEMPTS)
+        if not pending:
+            return
 
 
 def _stop_if_broken(task: asyncio.Task[None]) -> None:
