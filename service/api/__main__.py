@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service.api.app import create_app
-from service.api.fast_lane import FastLaneProtocol
+from service.api.protocol import FastLaneProtocol
 from service.logs import configure_logs
 from service.settings import Settings, SettingsError, read_settings
 from service.store.client import SchemaTooNew, check_schema, connect

@@ -1,24 +1,22 @@
-"""The fast lane: issue and redeem answered in the server's own protocol class, where a request first becomes one.
+"""The fast lane: issue and redeem answered where a request first becomes one, without an ASGI application.
 
-To hand a request to an ASGI application costs a scope, a task, an event and several futures, more than the coupon
-itself. So the plain case is answered here, and everything else (another call, a campaign that this process has not met
-yet, an escaped path, a pipelined request, `Expect`) goes on to the FastAPI lane, which answers issue and redeem alike.
+A scope, a task, an event and several futures cost more than the coupon itself. So the plain case is answered here, and
+everything else (another call, a campaign that this process has not met yet, a waiting line) goes on to the FastAPI
+lane, which answers issue and redeem alike.
 """
 
-import re
 import time
-from typing import Any, Final
+from typing import Final, Protocol
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.api import hot_calls
 from service.api.door import Doorkeeper
-from service.api.exchange import body_too_large, request_id_of
+from service.api.exchange import request_id_of
 from service.api.parts import Parts
-from service.api.paused import refused_at_a_glance
+from service.api.plain_request import PlainRequest
 from service.api.problems import Answer, internal_error, not_found
-from service.api.vocabulary import MAX_BODY_BYTES
 from service.domain.codes import CouponAddress, split_code
 from service.domain.outcomes import IssueOutcome, NotServed, RedeemOutcome
 from service.store.catalogue import KnownCampaign
@@ -27,12 +25,16 @@ from service.store.coupons import IssueRequest, RedeemRequest
 LANE: Final = "fast_lane"
 """Under this name the application's lifespan hands the lane to the connections."""
 
-_ISSUE: Final = re.compile(rb"/v1/campaigns/([a-z0-9-]+)/coupons")
-_REDEEM: Final = re.compile(rb"/v1/coupons/([A-Za-z0-9-]+)/redemptions")
-
 Headers = list[tuple[bytes, bytes]]
 
 log = structlog.get_logger()
+
+
+class Connection(Protocol):
+    """What an exchange asks of the connection it came on."""
+
+    def answer(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:
+        """Write the answer, and go on to the connection's next request."""
 
 
 class FastLane:
@@ -46,31 +48,11 @@ class FastLane:
         self._default_headers: Headers = []
         self._openings: dict[tuple[int, bytes], bytes] = {}
 
-    def exchange(self, connection: "FastLaneProtocol") -> "IssueExchange | RedeemExchange | None":
-        """What begins when a request's head is complete; None for a request of the FastAPI lane."""
-        if self._issues and (issue := _ISSUE.fullmatch(connection.url)) is not None:
-            known = self.parts.catalogue.known(issue[1].decode())
-            if known is None or hot_calls.TICKET in connection.head:
-                return None
-            if known.campaign.id in self.parts.waiting_rooms.lines:
-                return None
-            return IssueExchange(self, connection, known)
-        if self._redeems and (redeem := _REDEEM.fullmatch(connection.url)) is not None:
-            code = redeem[1].decode()
-            split = split_code(code)
-            known = None if split is None else self.parts.catalogue.known_by_prefix(split[0])
-            if split is None or known is None:
-                return None
-            address = known.codes.read_code(split[1])
-            if address is not None or not self.parts.catalogue.may_be_imported(code):
-                return RedeemExchange(self, connection, known, split[1], address)
-        return None
-
-    def refusal(self, data: bytes) -> Answer | None:
-        """The answer to a whole plain request while a breaker lets nobody in; None for whatever needs a closer look."""
-        if self.doorkeeper is not None or not self._issues or not self.parts.breaker.is_refusing:
-            return None
-        return refused_at_a_glance(self.parts, data)
+    def exchange(self, request: PlainRequest, connection: Connection) -> "Exchange | None":
+        """What answers the request once it is begun; None for a request of the FastAPI lane."""
+        if request.campaign_id:
+            return self._issue(request.campaign_id.decode(), request, connection) if self._issues else None
+        return self._redeem(request.code.decode(), request, connection) if self._redeems else None
 
     def spelled(self, answer: Answer, request_id: bytes, keep_alive: bool, default_headers: Headers) -> bytes:
         """The answer as it goes over the wire."""
@@ -82,6 +64,26 @@ class FastLane:
             b"" if keep_alive else b"connection: close\r\n",
             answer.body,
         )
+
+    def _issue(self, campaign_id: str, request: PlainRequest, connection: Connection) -> "Exchange | None":
+        breaker = self.parts.breaker
+        if breaker.is_refusing and breaker.refuses_everybody(campaign_id):
+            return PausedExchange(self, connection, request, campaign_id)
+        known = self.parts.catalogue.known(campaign_id)
+        if known is None or campaign_id in self.parts.waiting_rooms.lines:
+            return None
+        return IssueExchange(self, connection, request, known)
+
+    def _redeem(self, code: str, request: PlainRequest, connection: Connection) -> "Exchange | None":
+        catalogue = self.parts.catalogue
+        split = split_code(code)
+        known = None if split is None else catalogue.known_by_prefix(split[0])
+        if split is None or known is None:
+            return None
+        address = known.codes.read_code(split[1])
+        if address is None and catalogue.may_be_imported(code):
+            return None
+        return RedeemExchange(self, connection, request, known, split[1], address)
 
     def _opening(self, answer: Answer, default_headers: Headers) -> bytes:
         # The server changes its headers with the date, once a second.
@@ -102,81 +104,73 @@ class FastLane:
 class Exchange:
     """One request on its way to its answer. It stands where uvicorn has its cycle, and in the line for the store."""
 
-    __slots__ = (
-        "_body",
-        "_call",
-        "_connection",
-        "_lane",
-        "_request_id",
-        "gone",
-        "keep_alive",
-        "response_complete",
-        "since_s",
-    )
+    call: str
+    gone = False
+    keep_alive = True
+    response_complete = False
+    """What the server asks of whatever stands on a connection: an exchange leaves it with its answer."""
 
-    def __init__(self, call: str, lane: FastLane, connection: "FastLaneProtocol") -> None:
+    def __init__(self, lane: FastLane, connection: Connection, request: PlainRequest) -> None:
         self.since_s = time.perf_counter()
-        self.gone = False
-        self.keep_alive = connection.keeps_alive()
-        self.response_complete = False
-        self._call = call
         self._lane = lane
         self._connection = connection
-        self._request_id = request_id_of(connection.head.get(b"x-request-id", b""))
-        self._body = b""
-        if lane.doorkeeper is not None and not lane.doorkeeper.admits(connection.head.get(b"authorization", b"")):
-            self._answer(lane.doorkeeper.refusal())
+        self._asked = request
+        self._request_id = request_id_of(request.request_id)
 
-    def add(self, piece: bytes) -> None:
-        """Take a piece of the body."""
-        self._body += piece
-        if len(self._body) > MAX_BODY_BYTES:
-            self._answer(body_too_large())
-
-    def complete(self) -> None:
-        """The request is whole."""
+    def begin(self, body: bytes) -> None:
+        """Stand in line, or answer at once."""
+        doorkeeper = self._lane.doorkeeper
         try:
-            refused = self._begin()
+            if doorkeeper is not None and not doorkeeper.admits(self._asked.authorization):
+                refused: Answer | None = doorkeeper.refusal()
+            else:
+                refused = self._enter(body)
         except Exception:
             self._break()
         else:
             if refused is not None:
                 self._answer(refused)
 
-    def _begin(self) -> Answer | None:
-        """Stand in line, or be answered at once."""
+    def _enter(self, body: bytes, /) -> Answer | None:
+        """Stand in line, or return the answer."""
         raise NotImplementedError
 
     def _break(self) -> None:
-        log.exception("request failed", request_id=self._request_id.decode(), call=self._call)
+        log.exception("request failed", request_id=self._request_id.decode(), call=self.call)
         self._answer(internal_error())
 
     def _answer(self, answer: Answer) -> None:
-        self.response_complete = True
-        connection = self._connection
-        connection.answer(answer, self._request_id, self.keep_alive)
-        self._lane.parts.metrics.observe_request(self._call, answer.status, time.perf_counter() - self.since_s)
+        self._connection.answer(answer, self._request_id, self.keep_alive)
+        self._lane.parts.metrics.observe_request(self.call, answer.status, time.perf_counter() - self.since_s)
+
+
+class PausedExchange(Exchange):
+    """A request to issue a coupon of a campaign that lets nobody in."""
+
+    call = "issue"
+
+    def __init__(self, lane: FastLane, connection: Connection, request: PlainRequest, campaign_id: str) -> None:
+        super().__init__(lane, connection, request)
+        self._campaign_id = campaign_id
+
+    def _enter(self, _body: bytes) -> Answer:
+        return hot_calls.paused(self._lane.parts, self._campaign_id)
 
 
 class IssueExchange(Exchange):
     """A request to issue a coupon of a campaign that this process knows."""
 
-    __slots__ = ("_key", "_known", "_shard", "request")
+    call = "issue"
+    request: IssueRequest
 
-    def __init__(self, lane: FastLane, connection: "FastLaneProtocol", known: KnownCampaign) -> None:
-        super().__init__("issue", lane, connection)
+    def __init__(self, lane: FastLane, connection: Connection, request: PlainRequest, known: KnownCampaign) -> None:
+        super().__init__(lane, connection, request)
         self._known = known
-        self._key = connection.head.get(b"idempotency-key", b"")
-        self._shard: int
-        self.request: IssueRequest
-        if not self.response_complete:
-            refused = hot_calls.refused_unread(lane.parts, known.campaign.id)
-            if refused is not None:
-                self._answer(refused)
+        self._shard = 0
 
-    def _begin(self) -> Answer | None:
+    def _enter(self, body: bytes) -> Answer | None:
         parts, known = self._lane.parts, self._known
-        wish = hot_calls.read_issue(parts, known.campaign.id, self._key, self._body)
+        wish = hot_calls.read_issue(parts, known.campaign.id, self._asked.idempotency_key, body)
         if isinstance(wish, Answer):
             return wish
         self._shard, self.request = hot_calls.placed(known, wish)
@@ -196,24 +190,25 @@ class IssueExchange(Exchange):
 class RedeemExchange(Exchange):
     """A request to redeem a coupon of a campaign that this process knows."""
 
-    __slots__ = ("_address", "_known", "_sealed", "request")
+    call = "redeem"
+    request: RedeemRequest
 
     def __init__(
         self,
         lane: FastLane,
-        connection: "FastLaneProtocol",
+        connection: Connection,
+        request: PlainRequest,
         known: KnownCampaign,
         sealed: str,
         address: CouponAddress | None,
     ) -> None:
-        super().__init__("redeem", lane, connection)
+        super().__init__(lane, connection, request)
         self._known = known
         self._sealed = sealed
         self._address = address
-        self.request: RedeemRequest
 
-    def _begin(self) -> Answer | None:
-        wish = hot_calls.read_redeem(self._body)
+    def _enter(self, body: bytes) -> Answer | None:
+        wish = hot_calls.read_redeem(body)
         if isinstance(wish, Answer):
             return wish
         if self._address is None:
@@ -230,139 +225,6 @@ class RedeemExchange(Exchange):
             self._break()
         else:
             self._answer(answer)
-
-
-class FastLaneProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP, but for the plain requests of the fast lane, if the application has one."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.head: dict[bytes, bytes] = {}
-        self._lane: FastLane | None = self.app_state.get(LANE)
-        self._reading: IssueExchange | RedeemExchange | None = None
-        self._waiting: IssueExchange | RedeemExchange | None = None
-        self._is_between_requests = True
-        self._answered_at_s = 0.0
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone: whatever he asked for is not answered, and taken out of the line if there is time."""
-        if self._waiting is not None:
-            self._waiting.gone = True
-        if isinstance(self.cycle, Exchange):
-            self.cycle = None  # type: ignore[assignment]  # as uvicorn's own, before the first request
-        super()._unset_keepalive_if_required()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Answer at a glance while the breaker is open, else begin to read."""
-        lane = self._lane
-        if lane is not None and self._is_idle() and (refusal := lane.refusal(data)) is not None:
-            self.answer(refusal, request_id_of(b""), keep_alive=True)
-            lane.parts.metrics.observe_request("issue", refusal.status, 0.0)
-        else:
-            super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        """A request begins. What ASGI needs for it is made once that is known to be needed."""
-        self.url = b""
-        self.headers = []
-        self._is_between_requests = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header. What uvicorn looks for in it is looked for once that is known to be needed."""
-        self.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """Choose the lane."""
-        self._reading = self._lane.exchange(self) if self._lane is not None and self._is_plain() else None
-        if self._reading is None:
-            url, headers = self.url, self.headers
-            super().on_message_begin()
-            super().on_url(url)
-            for name, value in headers:
-                super().on_header(name, value)
-            super().on_headers_complete()
-        else:
-            self.cycle = self._reading  # type: ignore[assignment]  # it has what uvicorn asks of a cycle
-            if not self._reading.response_complete:
-                self._waiting = self._reading
-
-    def on_body(self, body: bytes) -> None:
-        """Hand on a piece of the body."""
-        if self._reading is None:
-            super().on_body(body)
-        elif not self._reading.response_complete:
-            self._reading.add(body)
-
-    def on_message_complete(self) -> None:
-        """Hand on that the request is whole."""
-        self._is_between_requests = True
-        if self._reading is None:
-            super().on_message_complete()
-        elif not self._reading.response_complete:
-            self._reading.complete()
-
-    def answer(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:
-        """Write the fast lane's answer, in one piece."""
-        self._waiting = None
-        if self._lane is None or self.transport.is_closing():
-            return
-        self.transport.write(self._lane.spelled(answer, request_id, keep_alive, self.server_state.default_headers))
-        if not keep_alive:
-            self.transport.close()
-        self.on_response_complete()
-
-    def on_response_complete(self) -> None:
-        """Go on to what waits on this connection, or wait for its next request.
-
-        uvicorn starts a timer after each answer and stops it at the next request; one that looks again is cheaper.
-        """
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
-        if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
-            return
-        self._answered_at_s = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._look_again_in(self.timeout_keep_alive)
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close a connection on which nobody has asked for anything for long."""
-        left_s = self.timeout_keep_alive - (self.loop.time() - self._answered_at_s)
-        if not self._is_idle():
-            self._look_again_in(self.timeout_keep_alive)
-        elif left_s > 0:
-            self._look_again_in(left_s)
-        else:
-            super().timeout_keep_alive_handler()
-
-    def keeps_alive(self) -> bool:
-        """Whether the connection outlives the request that has just begun."""
-        return self.parser.get_http_version() != "1.0" and bool(self.parser.should_keep_alive())
-
-    def _is_plain(self) -> bool:
-        """Whether the request is of the kind that the fast lane answers, and the connection's turn is its own."""
-        if self.parser.get_method() != b"POST" or self.parser.should_upgrade():
-            return False
-        self.head = dict(self.headers)
-        return self._is_free() and len(self.head) == len(self.headers) and b"expect" not in self.head
-
-    def _is_free(self) -> bool:
-        """Whether nothing is under way on this connection, and the client takes what he is sent."""
-        answered = self.cycle is None or self.cycle.response_complete
-        return answered and not self.pipeline and not self.flow.write_paused
-
-    def _is_idle(self) -> bool:
-        return self._is_between_requests and self._is_free()
-
-    def _look_again_in(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
-
-    def _unset_keepalive_if_required(self) -> None:
-        """uvicorn would stop the timer at every request."""
 
 
 def _spelled(headers: Headers | tuple[tuple[bytes, bytes], ...]) -> bytes:

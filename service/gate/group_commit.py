@@ -25,7 +25,7 @@ OVERLOADED: Final = Overloaded()
 STORE_UNAVAILABLE: Final = StoreUnavailable()
 MAX_CALLS: Final = 2
 """Calls under way at once for one shard and verb: while the store works on one, the next is on its way."""
-WORTH_ANOTHER_CALL: Final = 64
+WORTH_ANOTHER_CALL: Final = 32
 """Only so many who wait are worth a second call; fewer pay less when they share the next one."""
 
 

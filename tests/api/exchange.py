@@ -12,8 +12,9 @@ from uvicorn.server import ServerState
 
 from service.api.__main__ import SERVER
 from service.api.app import fastapi_lane
-from service.api.fast_lane import LANE, FastLane, FastLaneProtocol
+from service.api.fast_lane import LANE, FastLane
 from service.api.parts import Parts
+from service.api.protocol import FastLaneProtocol
 
 REQUEST_ID: Final = (b"x-request-id", b"the-same-on-both-lanes")
 KEY: Final = (b"idempotency-key", b"first")
