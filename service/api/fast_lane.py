@@ -5,6 +5,7 @@ everything else (another call, a campaign that this process has not met yet, a w
 lane, which answers issue and redeem alike.
 """
 
+import asyncio
 import time
 from typing import Final, Protocol
 
@@ -47,6 +48,18 @@ class FastLane:
         self._redeems = parts.settings.serve_only != "issue"
         self._default_headers: Headers = []
         self._openings: dict[tuple[int, bytes], bytes] = {}
+        self._decided: list[tuple[Exchange, Answer]] = []
+
+    def answer_soon(self, exchange: "Exchange", answer: Answer) -> None:
+        """Answer once all that has arrived is read: a peer who is woken between two reads costs as much as both."""
+        if not self._decided:
+            asyncio.get_running_loop().call_soon(self._answer_decided)
+        self._decided.append((exchange, answer))
+
+    def _answer_decided(self) -> None:
+        decided, self._decided = self._decided, []
+        for exchange, answer in decided:
+            exchange.answer(answer)
 
     def exchange(self, request: PlainRequest, connection: Connection) -> "Exchange | None":
         """What answers the request once it is begun; None for a request of the FastAPI lane."""
@@ -129,7 +142,7 @@ class Exchange:
             self._break()
         else:
             if refused is not None:
-                self._answer(refused)
+                self._lane.answer_soon(self, refused)
 
     def _enter(self, body: bytes, /) -> Answer | None:
         """Stand in line, or return the answer."""
@@ -137,9 +150,10 @@ class Exchange:
 
     def _break(self) -> None:
         log.exception("request failed", request_id=self._request_id.decode(), call=self.call)
-        self._answer(internal_error())
+        self.answer(internal_error())
 
-    def _answer(self, answer: Answer) -> None:
+    def answer(self, answer: Answer) -> None:
+        """Write the answer, unless nobody is there any more."""
         self._connection.answer(answer, self._request_id, self.keep_alive)
         self._lane.parts.metrics.observe_request(self.call, answer.status, time.perf_counter() - self.since_s)
 
@@ -184,7 +198,7 @@ class IssueExchange(Exchange):
         except Exception:
             self._break()
         else:
-            self._answer(answer)
+            self.answer(answer)
 
 
 class RedeemExchange(Exchange):
@@ -224,7 +238,7 @@ class RedeemExchange(Exchange):
         except Exception:
             self._break()
         else:
-            self._answer(answer)
+            self.answer(answer)
 
 
 def _spelled(headers: Headers | tuple[tuple[bytes, bytes], ...]) -> bytes:

@@ -4,6 +4,7 @@ Both lanes go through these steps, so they cannot differ: read what is wanted, w
 """
 
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -167,9 +168,16 @@ def redeem_answer(parts: Parts, known: KnownCampaign, sealed: str | None, outcom
 
 def paused(parts: Parts, campaign_id: str, user_id: str | None = None) -> Answer:
     """What a caller is told whom the breaker does not let in, and when to come back."""
-    outcome = IssuancePaused("breaker", parts.breaker.retry_after_s(campaign_id, user_id))
+    outcome, answer = _come_back_in(parts.breaker.retry_after_s(campaign_id, user_id))
     parts.metrics.count_unserved("issue", parts.catalogue.known(campaign_id), outcome)
-    return issue_refusal(outcome)
+    return answer
+
+
+@lru_cache(maxsize=1024)
+def _come_back_in(retry_after_s: int) -> tuple[IssuancePaused, Answer]:
+    """Each has a place of his own to come back to, but times are told in whole seconds."""
+    outcome = IssuancePaused("breaker", retry_after_s)
+    return outcome, issue_refusal(outcome)
 
 
 def _hold_ms(request: RedeemBody) -> int:

@@ -65,16 +65,26 @@ class Ramp:
         """Return how many strangers the ramp can invite so that no moment sees more than its share of the rate."""
         return int(FILLED * per_second * self.length_ms / 1000 / math.exp(1 - self.start_permille / ALL))
 
-    def places_stranger_after_ms(self, number: int, per_second: float) -> int:
-        """Return when the `number`-th stranger, from 0 on, should come: on the ramp, or else behind it in a line."""
+
+class StrangersPlaces:
+    """The places of strangers on one ramp that ends at a rate of `per_second`, and behind it in a line."""
+
+    def __init__(self, ramp: Ramp, per_second: float) -> None:
+        self.ramp = ramp
+        self.per_second = per_second
+        self._on_ramp = ramp.strangers(per_second)
+        self._invitations = _invitations(ramp)
+
+    def after_ms(self, number: int) -> int:
+        """Return when the `number`-th stranger, from 0 on, should come."""
         # Multiples of the golden ratio are spread evenly however many there are, as random numbers are not.
         draw = number * GOLDEN_RATIO % 1
-        behind = number - self.strangers(per_second)
+        behind = number - self._on_ramp
         if behind < 0:
-            return self.invites_stranger_after_ms(draw)
-        begins_ms = BLOCK_MS * int(behind / (FILLED * per_second * BLOCK_MS / 1000))
+            return self._invitations[int(draw * CURVE_POINTS)]
+        begins_ms = BLOCK_MS * int(behind / (FILLED * self.per_second * BLOCK_MS / 1000))
         tail_ms = begins_ms + draw * BLOCK_MS if begins_ms < LONGEST_TAIL_MS else draw * LONGEST_TAIL_MS
-        return self.length_ms + WHOLE_SECOND_MS + round(tail_ms)
+        return self.ramp.length_ms + WHOLE_SECOND_MS + round(tail_ms)
 
 
 @lru_cache(maxsize=16)

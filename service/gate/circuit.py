@@ -18,7 +18,7 @@ from service.domain.breaker import (
     ramp_of,
     share_permille,
 )
-from service.domain.ramp import ALL
+from service.domain.ramp import ALL, StrangersPlaces
 from service.domain.saturation import Sample, Verdict, Watch, evaluate, judge, quorum
 
 LEAST_PER_SECOND: Final = 100.0
@@ -41,6 +41,8 @@ class Circuit:
         self._own_verdict = Verdict()
         self._verdict = Verdict()
         self._strangers = 0
+        self._placed_by = NEVER_CHANGED
+        self._places = StrangersPlaces(ramp_of(NEVER_CHANGED, policy), LEAST_PER_SECOND)
         self._joined_epoch = 0
         self.outvoted = True
         self.record = NEVER_CHANGED
@@ -125,8 +127,7 @@ class Circuit:
         """Return when the next caller who is sent away unheard should come, each at a place of his own."""
         record, now_ms = self.ruling(times)
         number, self._strangers = self._strangers, self._strangers + 1
-        after_ms = ramp_of(record, self._policy).places_stranger_after_ms(number, max(per_second, LEAST_PER_SECOND))
-        return ramp_begins_in_ms(record, now_ms, self._policy) + after_ms
+        return ramp_begins_in_ms(record, now_ms, self._policy) + self._places_on(record, per_second).after_ms(number)
 
     def stranger_due_in_ms(self, draw: float, times: Times) -> int:
         """Return when somebody of whom nothing is known may try, who drew `draw`, without giving him a place."""
@@ -142,6 +143,13 @@ class Circuit:
             return False
         own_rests = not self.own_record.epoch or self.own_record.is_at_rest(times.own_ms, self._policy)
         return own_rests and (not self.record.epoch or self.record.is_at_rest(times.shared_ms, self._policy))
+
+    def _places_on(self, record: BreakerRecord, per_second: float) -> StrangersPlaces:
+        # A stampede that is refused asks a thousand times for the places on one ramp.
+        if self._placed_by is not record or self._places.per_second != max(per_second, LEAST_PER_SECOND):
+            self._placed_by = record
+            self._places = StrangersPlaces(ramp_of(record, self._policy), max(per_second, LEAST_PER_SECOND))
+        return self._places
 
     def _note_pause(self, before: BreakerRecord, after: BreakerRecord) -> None:
         if after.state is State.OPEN and before.state is not State.OPEN:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.ramp import ALL, FILLED, LONGEST_TAIL_MS, WHOLE_SECOND_MS, Ramp
+from service.domain.ramp import ALL, FILLED, LONGEST_TAIL_MS, WHOLE_SECOND_MS, Ramp, StrangersPlaces
 
 RAMP = Ramp(start_permille=50, length_ms=30_000)
 HALVED = Ramp(start_permille=25, length_ms=60_000)
@@ -47,11 +47,12 @@ def test_strangers_and_those_of_them_who_must_come_twice_arrive_in_proportion_to
 def test_as_many_strangers_have_a_place_on_the_ramp_as_it_can_take_and_the_others_come_behind_it_in_a_line(
     per_second: float,
 ) -> None:
+    places = StrangersPlaces(RAMP, per_second)
     on_ramp = RAMP.strangers(per_second)
     for number in (0, 1, on_ramp - 1):
-        assert RAMP.places_stranger_after_ms(number, per_second) <= RAMP.length_ms
+        assert places.after_ms(number) <= RAMP.length_ms
     ends_ms = RAMP.length_ms + WHOLE_SECOND_MS
-    behind = [RAMP.places_stranger_after_ms(on_ramp + n, per_second) - ends_ms for n in range(round(30 * per_second))]
+    behind = [places.after_ms(on_ramp + n) - ends_ms for n in range(round(30 * per_second))]
     for begin_ms in range(0, 30_000, 1_000):
         comes = sum(begin_ms <= behind_ms < begin_ms + 1_000 for behind_ms in behind)
         assert comes == pytest.approx(FILLED * per_second, rel=0.05)
@@ -59,9 +60,10 @@ def test_as_many_strangers_have_a_place_on_the_ramp_as_it_can_take_and_the_other
 
 def test_a_line_that_is_too_long_ends_all_the_same_and_its_end_is_spread() -> None:
     ends_ms = RAMP.length_ms + WHOLE_SECOND_MS
-    places = [RAMP.places_stranger_after_ms(number, 100.0) - ends_ms for number in range(10**6, 10**6 + 100)]
-    assert 0 <= min(places) < LONGEST_TAIL_MS / 20
-    assert LONGEST_TAIL_MS * 19 / 20 < max(places) <= LONGEST_TAIL_MS
+    places = StrangersPlaces(RAMP, 100.0)
+    behind = [places.after_ms(number) - ends_ms for number in range(10**6, 10**6 + 100)]
+    assert 0 <= min(behind) < LONGEST_TAIL_MS / 20
+    assert LONGEST_TAIL_MS * 19 / 20 < max(behind) <= LONGEST_TAIL_MS
 
 
 @given(ramp=ramps, turn=st.integers(0, 10**6), per_second=st.floats(1.0, 1e5))
