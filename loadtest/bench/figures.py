@@ -146,7 +146,7 @@ def _refusals(findings: Findings) -> list[Figure]:
 
 def _dearness(findings: Findings, load: Load, number: int) -> float | None:
     time = findings.ratio(Load.ISSUE, load, number, _per_second)
-    cpu = findings.ratio(load, Load.ISSUE, number, lambda sample: sample.cpu_us)
+    cpu = findings.ratio(load, Load.ISSUE, number, _cpu_us)
     return None if time is None or cpu is None else max(time, cpu)
 
 
@@ -155,9 +155,9 @@ def _paused(findings: Findings) -> list[Figure]:
     polls = max((sample.script_calls for sample in paused), default=0)
     return [
         Figure(
-            "API CPU: paused / issue",
+            "CPU, API and store: paused / issue",
             Bound(0.5, TIMES),
-            _by_connections(findings, lambda number: findings.ratio(Load.PAUSED, Load.ISSUE, number, _service_us)),
+            _by_connections(findings, lambda number: findings.ratio(Load.PAUSED, Load.ISSUE, number, _cpu_us)),
             limited_by(findings, Load.PAUSED),
         ),
         Figure(
@@ -217,8 +217,8 @@ def _per_second(sample: Sample) -> float:
     return sample.per_second
 
 
-def _service_us(sample: Sample) -> float:
-    return sample.service_us
+def _cpu_us(sample: Sample) -> float:
+    return sample.cpu_us
 
 
 def _store_us(sample: Sample) -> float:
