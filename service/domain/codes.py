@@ -6,9 +6,8 @@ nor make a code that opens, so a guessed or mistyped code is refused without ask
 """
 
 import hmac
-from dataclasses import dataclass
 from hashlib import blake2s
-from typing import Final
+from typing import Final, NamedTuple
 
 SHARD_BITS: Final = 6
 SEQUENCE_BITS: Final = 34
@@ -20,20 +19,20 @@ MAX_CODE_LENGTH: Final = 64
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS: Final = [high + low for high in _ALPHABET for low in _ALPHABET]
-_VALUES: Final = {pair: value for value, pair in enumerate(_PAIRS)}
-_READ: Final = str.maketrans("OIL", "011", "- ")
+_COMPACT: Final = str.maketrans("", "", "- ")
+_READ: Final = str.maketrans("OIL", "011")
+_DIGITS: Final = str.maketrans(_ALPHABET + "U", "0123456789ABCDEFGHIJKLMNOPQRSTUV" + "Z")
+"""From our digits to those of `int(text, 32)`; the one letter that is no digit of ours is none of its either."""
 
 
-@dataclass(frozen=True, slots=True)
-class CouponAddress:
+class CouponAddress(NamedTuple):
     """Where a coupon lies: its campaign's shard and its number there."""
 
     shard: int
     sequence: int
 
 
-@dataclass(frozen=True, slots=True)
-class RedemptionAddress:
+class RedemptionAddress(NamedTuple):
     """Where a redemption lies: its coupon, and the how-manieth attempt on it this one is."""
 
     coupon: CouponAddress
@@ -118,15 +117,12 @@ def _written(word: int, length: int) -> str:
 
 
 def _read(text: str, length: int) -> int | None:
-    if len(text) != length:
+    if len(text) != length or not (text.isascii() and text.isalnum()):
         return None
-    word = 0
-    for position in range(0, length, 2):
-        value = _VALUES.get(text[position : position + 2])
-        if value is None:
-            return None
-        word = word << 10 | value
-    return word
+    try:
+        return int(text.translate(_DIGITS), 32)
+    except ValueError:
+        return None
 
 
 def _coupon_address(payload: int) -> CouponAddress:
@@ -137,7 +133,7 @@ def split_code(text: str) -> tuple[str, str] | None:
     """A code's prefix and sealed body, read as people write: any case, dashes or none, O for 0 and I or L for 1."""
     if len(text) > MAX_CODE_LENGTH or not text.isascii():
         return None
-    compact = text.upper().translate(str.maketrans("", "", "- "))
+    compact = text.upper().translate(_COMPACT)
     return (compact[:-CODE_LENGTH], compact[-CODE_LENGTH:].translate(_READ)) if 18 <= len(compact) <= 24 else None
 
 
