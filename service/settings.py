@@ -41,7 +41,7 @@ class GroupCommitSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_batch: int = Field(256, ge=1, le=4096, description="Requests that leave together in one store call.")
+    max_batch: int = Field(128, ge=1, le=4096, description="Requests that leave together in one store call.")
     max_waiting: int = Field(4096, ge=1, description="Requests that may wait per process and verb; more are refused.")
     max_wait_ms: int = Field(2000, ge=1, description="Longest a request may wait to leave, in milliseconds.")
     store_timeout_ms: int = Field(1000, ge=10, description="Longest a store call may take, in milliseconds.")
