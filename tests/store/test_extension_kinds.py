@@ -3,7 +3,7 @@
 import msgpack
 import pytest
 
-from service.domain.extension import Scope
+from service.domain.extension import Outage, Scope
 from service.domain.money import Money
 from service.domain.outcomes import Expired, Redeemed
 from service.store.coupons import RedeemRequest
@@ -77,6 +77,36 @@ async def test_what_is_undone_takes_back_itself_and_nothing_that_came_later(room
     assert await expiries(desk) == [LATER + DAY]
     await desk.undo(2)
     assert await expiries(desk) == [EXPIRY]
+
+
+async def test_what_an_extension_found_valid_it_has_lifted_whatever_is_undone_before_it_is_written(room: Room) -> None:
+    desk = await room.open()
+    await desk.issue("ann")
+    await desk.write_through((await desk.extend(LATER, scope=Scope(user_ids=("ann",)))).number)
+    await desk.write_through((await desk.extend(LATER - DAY)).number)
+    await desk.undo(2)
+    outage = Outage(number=1, from_ms=EXPIRY + DAY, to_ms=EXPIRY + DAY + 1, reason="down")
+    await room.extensions.extend(desk.campaign, outage)
+    await desk.undo(1)
+    await room.extensions.write_undo_through(desk.campaign, 0, 2)
+    assert (await desk.write_through(3)).changed == 1
+    await room.extensions.write_undo_through(desk.campaign, 0, 1)
+    assert await expiries(desk) == [EXPIRY + 1]
+
+
+async def test_a_coupon_that_came_back_by_what_is_undone_is_over_again_once_that_is_written(room: Room) -> None:
+    desk = await room.open(budget=Money(2500, "CNY"))
+    await desk.issue("ann")
+    await room.clock.set(EXPIRY)
+    await desk.tidy()
+    await desk.extend(LATER, include_expired=True)
+    await desk.undo(1)
+    await desk.tidy()
+    assert (await desk.write_through(1)).revived == 1
+    await room.extensions.write_undo_through(desk.campaign, 0, 1)
+    await desk.tidy()
+    counters = await desk.counters()
+    assert (counters.expired, counters.budget_committed) == (1, 0)
 
 
 async def test_an_undoing_that_died_between_two_shards_is_finished_by_whoever_looks(room: Room) -> None:

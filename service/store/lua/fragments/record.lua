@@ -92,13 +92,15 @@ local function keep_what_was_used(record, extensions)
   end
 end
 
--- The expiry after the first `last` extensions, from the coupon's first answer on.
-local function refold(record, state, last)
+-- The expiry after the first `last` extensions, from the coupon's first answer on: by all that holds now or, where `by`
+-- is given, by what held when that extension was made.
+local function refold(record, state, last, by)
   local extensions, marks = state.extensions, record.marks
   local made = extensions_before(extensions, record.sequence)
   local _, first = window_of(state.config.validity, record.issued_at, extensions, made, record.sequence)
   return fold(first, extensions, made + 1, last, function(i, asked_by)
     local undone_made = extensions[i].undone_made
+    asked_by = asked_by or by
     if is_marked(marks, KEPT + i) then
       return true
     elseif undone_made and not (asked_by and undone_made >= asked_by) then
