@@ -16,7 +16,7 @@ from worker import kinds
 
 pytestmark = pytest.mark.anyio
 
-BATCHES: Final = 20
+BATCHES: Final = 12
 MOST_KILLS: Final = 100
 PENDING = {
     "id": "extension-spring-1",
