@@ -3,9 +3,11 @@
 import msgpack
 import pytest
 
+from service.domain.benefit import Amount
+from service.domain.coupon import CouponStatus
 from service.domain.extension import Outage, Scope
 from service.domain.money import Money
-from service.domain.outcomes import Expired, Redeemed
+from service.domain.outcomes import CouponDeactivated, Expired, OrderTooSmall, Redeemed
 from service.store.coupons import RedeemRequest
 from service.store.extension_progress import ExtensionStatus
 from service.store.extensions import ExtensionStore
@@ -54,6 +56,22 @@ async def test_two_coupons_that_come_back_in_one_batch_do_not_share_one_budget(r
     outcomes = await desk.redeem_batch(requests)
     assert [type(outcome) for outcome in outcomes] == [Redeemed, Expired]
     assert (await desk.counters()).budget_committed == 2500
+
+
+async def test_who_is_refused_takes_no_budget_from_the_next_of_his_batch(room: Room) -> None:
+    desk = await room.open(budget=Money(3 * 2500, "CNY"), benefit=Amount(2500, "CNY", min_order_amount=100))
+    await issue_many(desk, 3)
+    await room.clock.set(EXPIRY)
+    await desk.tidy()
+    assert await desk.change(budget=Money(2500, "CNY")) is None
+    await desk.extend(LATER, include_expired=True)
+    assert {coupon.status for coupon, _ in (await room.coupons.page(desk.known, 0, 0)).coupons} == {CouponStatus.ISSUED}
+    requests = [RedeemRequest(sequence, "tea house", "order", 100 * sequence, 0) for sequence in range(2)]
+    assert [type(outcome) for outcome in await desk.redeem_batch(requests)] == [OrderTooSmall, Redeemed]
+    await desk.settle("rollback", 1)
+    await desk.deactivate(1)
+    assert [type(outcome) for outcome in await desk.deactivate_all([0, 2])] == [CouponDeactivated] * 2
+    assert (await desk.counters()).budget_committed == 0
 
 
 async def test_a_merchants_scope_is_what_was_last_used_there(room: Room) -> None:

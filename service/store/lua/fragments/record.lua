@@ -115,7 +115,7 @@ local function committed_in(state, record, status)
   return status <= REDEEMED and worth(state, record) or 0
 end
 
--- Whether the budget covers this coupon too, besides those that were brought back in this call.
+-- Whether the budget covers this coupon too, besides those that this call has used and not written yet.
 local function affords(state, record)
   local budget = state.config.budget
   return not budget or state.committed + (state.set_aside or 0) + worth(state, record) <= budget
@@ -136,7 +136,6 @@ local function bring_up_to_date(record, state, now)
     record.status = EXPIRED
   elseif record.status == EXPIRED and record.expires_at > now and affords(state, record) then
     record.status = ISSUED
-    state.set_aside = (state.set_aside or 0) + worth(state, record)
   end
 end
 
