@@ -25,7 +25,8 @@ from tests.store.desk import LAUNCH
 ZONE: Final = "Asia/Shanghai"
 OFFSETS: Final = zone_offsets(ZONE, LAUNCH)
 WORTH: Final = 2500
-UNKNOWN: Final = 20
+MOST_COUPONS: Final = 20
+UNKNOWN: Final = MOST_COUPONS
 MOST_EXTENSIONS: Final = 6
 """The model asks about each of them by all those before it."""
 
@@ -46,7 +47,7 @@ requests = st.builds(RedeemRequest, sequences, merchants, orders, order_amounts,
 verbs: st.SearchStrategy[SettleVerb] = st.sampled_from(["commit", "release", "rollback"])
 operations: st.SearchStrategy[StatusVerb] = st.sampled_from(["pause", "resume", "resume", "resume", "stop"])
 
-caps = st.integers(5, 20)
+caps = st.integers(5, MOST_COUPONS)
 budgets = st.integers(4, 20).map(lambda coupons: Money(coupons * WORTH + 1, "CNY"))
 rates = st.sampled_from([Rate(50, 5), Rate(999_999, 4)])
 few = st.sampled_from([None, 2, 3])

@@ -57,10 +57,21 @@ class TendedLife(WatchedLife):
             model.undo(number)
 
     @precondition(lambda self: len(self.models[0].made) < choices.MOST_EXTENSIONS)
-    @rule(half_days=st.integers(1, 4), scope=choices.scopes, shard=choices.shards, chunks=st.integers(0, 3))
-    def bring_back_what_is_over(self, half_days: int, scope: Scope | None, shard: int, chunks: int) -> None:
+    @rule(
+        half_days=st.integers(1, 4),
+        scope=choices.scopes,
+        covered=st.none() | st.integers(0, 2),
+        shard=choices.shards,
+        chunks=st.integers(0, 3),
+    )
+    def bring_back_what_is_over(
+        self, half_days: int, scope: Scope | None, covered: int | None, shard: int, chunks: int
+    ) -> None:
         self.let_time_pass(DAY_MS)
         self.tidy_everything()
+        if covered is not None:
+            committed = sum(model.counters().budget_committed for model in self.models)
+            self.change_what_is_promised(choices.MOST_COUPONS, Money(committed + covered * choices.WORTH, "CNY"))
         self.extend(self.models[0].now_ms + half_days * DAY_MS // 2, True, scope)
         self.recount_a_chunk(shard, CHUNK)
         for _ in range(chunks):
