@@ -20,7 +20,7 @@ from service.store.events import EventStore
 from service.store.export import Exporter
 from service.store.extensions import ExtensionStore
 from service.store.imports import ImportStore
-from service.store.long_jobs import LongJobs, extension_job
+from service.store.long_jobs import LongJobs, NewJob, extension_job, undo_job
 from service.store.recounts import RecountStore
 from service.store.scripts import Scripts
 from service.store.webhooks import WebhookStore
@@ -37,17 +37,13 @@ NO_CODES: Final = b""
 
 
 async def write_extension_through(campaign_id: str, number: int) -> None:
-    """Take a turn at writing the extension into every coupon it concerns, and what was undone by then.
+    """Take a turn at writing the extension into every coupon it concerns. Raises StoreError and TooManyJobs."""
+    await _open_and_take_a_turn(extension_job(campaign_id, number))
 
-    Raises StoreError and TooManyJobs.
-    """
-    until_s = time.monotonic() + WORK_FOR_S
-    async with _workshop() as workshop:
-        job = extension_job(campaign_id, number)
-        await workshop.records.open(job)
-        await workshop.long_work.take_turn(job.id)
-        # An undoing is no job of its own, and comes after the extension's job has ended as a rule.
-        await workshop.tidying.write_through(campaign_id, number, until_s)
+
+async def write_undo_through(campaign_id: str, number: int) -> None:
+    """Take a turn at writing the undoing of the extension into every coupon. Raises StoreError and TooManyJobs."""
+    await _open_and_take_a_turn(undo_job(campaign_id, number))
 
 
 async def work_on(job_id: str) -> None:
@@ -88,9 +84,12 @@ def note_failure(
     error: BaseException,
     _traceback: TracebackType | None,
 ) -> None:
-    """Show in the extension why it cannot be written through, once RQ has no retries left. Raises StoreError."""
+    """Show why an extension or its undoing cannot be written through: in its job, and in the extension in the end.
+
+    Raises StoreError.
+    """
     campaign_id, number = job.args
-    asyncio.run(_note_failure(extension_job(campaign_id, number).id, _words(kind, error), not job.retries_left))
+    asyncio.run(_note_failure(job.id, _words(kind, error), not job.retries_left))
     if not job.retries_left:
         asyncio.run(_note_extension_failure(campaign_id, number, _words(kind, error)))
 
@@ -108,6 +107,12 @@ def note_job_failure(
 
 def _words(kind: type[BaseException], error: BaseException) -> str:
     return f"{kind.__name__}: {error}"[:LONGEST_FAILURE]
+
+
+async def _open_and_take_a_turn(job: NewJob) -> None:
+    async with _workshop() as workshop:
+        await workshop.records.open(job)
+        await workshop.long_work.take_turn(job.id)
 
 
 async def _note_failure(job_id: str, failure: str, for_good: bool) -> None:

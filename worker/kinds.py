@@ -43,6 +43,7 @@ class Kinds:
         """Every kind of long job."""
         return {
             JobKind.EXTENSION: Kind(self.write_extension_through, TURN_S),
+            JobKind.UNDO: Kind(self.write_undo_through, TURN_S),
             JobKind.RECOUNT: Kind(self.recount, RECOUNT_TURN_S),
             JobKind.IMPORT: Kind(self._importing.step, IMPORT_TURN_S),
         }
@@ -56,6 +57,16 @@ class Kinds:
             return NO_SUCH_THING
         status = JobStatus.COMPLETED if progress.is_written else JobStatus.RUNNING
         return JobProgress(progress.done, progress.total, status)
+
+    async def write_undo_through(self, record: JobRecord) -> JobProgress:
+        """Write the undoing of the extension into the next coupons, in the same way."""
+        campaign, number = await self._catalogue.load(record.campaign_id), record.arguments["number"]
+        await self._tidying.write_undo_through(record.campaign_id, number, time.monotonic() + STEP_S)
+        progress = None if campaign is None else await self._extensions.progress(campaign, number)
+        if progress is None or progress.undo is None:
+            return NO_SUCH_THING
+        status = JobStatus.COMPLETED if progress.undo_is_written else JobStatus.RUNNING
+        return JobProgress(progress.undo.done, progress.undo.total, status)
 
     async def recount(self, record: JobRecord) -> JobProgress:
         """Recount the next coupons; the checkpoint names the shard and how many coupons those before it had."""

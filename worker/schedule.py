@@ -55,6 +55,8 @@ class Schedule:
             chores = await self._chores.find(campaign)
             if chores.unwritten_extension is not None:
                 await self._jobs.write_extension_through(campaign.id, chores.unwritten_extension)
+            for undone in chores.undoings:
+                await self._jobs.write_undo_through(campaign.id, undone)
             if chores.unmade_preview is not None:
                 await self._jobs.preview_extension(campaign.id, chores.unmade_preview)
             if chores.needs_tending or scheduled_status(campaign, chores.now_ms) is not campaign.status:

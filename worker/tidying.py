@@ -56,6 +56,14 @@ class Tidying:
                 if not await self._write(self._extensions.write_undo_through, campaign, earlier, until_s):
                     return
 
+    async def write_undo_through(self, campaign_id: str, number: int, until_s: float) -> None:
+        """Write the undoing of that extension into the coupons, after all that was made before it."""
+        campaign = await self._catalogue.load(campaign_id)
+        progress = None if campaign is None else await self._extensions.progress(campaign, number)
+        if campaign is not None and progress is not None and progress.undo is not None:
+            await self._extensions.note_failure(campaign, number, "")
+            await self.write_through(campaign_id, progress.undo.made, until_s)
+
     async def _write(
         self, chunk: Callable[[Campaign, int, int], Awaitable[bool]], campaign: Campaign, number: int, until_s: float
     ) -> bool:

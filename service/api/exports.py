@@ -25,7 +25,7 @@ from service.store.catalogue import KnownCampaign
 
 router = APIRouter(prefix="/v1/campaigns", tags=["exports"])
 
-COUPON_COLUMNS: Final = ("code", "user_id", "status", "issued_at", "starts_at", "expires_at")
+COUPON_COLUMNS: Final = ("code", "user_id", "status", "issued_at", "starts_at", "expires_at", "drawn_amount")
 REDEMPTION_COLUMNS: Final = (
     *("id", "code", "user_id", "merchant_id", "order_id"),
     *("status", "discount_amount", "currency", "at", "expires_at"),
@@ -58,7 +58,10 @@ class CsvResponse(StreamingResponse):
 
 @router.get("/{campaign_id}/coupons.csv", response_class=Response, responses=CSV)
 async def export_coupons(campaign_id: str, parts: PartsOf) -> CsvResponse:
-    """Every coupon as it stands. `X-Total-Count` is how many there are when the export begins."""
+    """Every coupon as it stands, a red envelope's with what it has drawn, in minor units.
+
+    `X-Total-Count` is how many there are when the export begins.
+    """
     known = await _find(parts, campaign_id)
     counters = (await parts.catalogue.ledger(known.campaign)).counters
 
@@ -66,7 +69,8 @@ async def export_coupons(campaign_id: str, parts: PartsOf) -> CsvResponse:
         zone = known.campaign.validity.timezone
         times = (coupon.issued_at_ms, coupon.starts_at_ms, coupon.expires_at_ms)
         code = known.codes.code(coupon.shard, coupon.sequence)
-        return (code, coupon.user_id, coupon.status, *(moment_text(instant, zone) for instant in times))
+        drawn = "" if coupon.drawn_amount is None else coupon.drawn_amount
+        return (code, coupon.user_id, coupon.status, *(moment_text(instant, zone) for instant in times), drawn)
 
     return await _respond(parts, known, "coupons", counters.issued, COUPON_COLUMNS, row)
 

@@ -20,7 +20,7 @@ from service.domain.extension import Scope, Terms
 from service.domain.validity import MAX_EXTENSIONS
 from service.store.extension_progress import ExtensionProgress, UndoProgress
 from service.store.extensions import ExtensionRefusal
-from service.store.long_jobs import TooManyJobs, extension_job
+from service.store.long_jobs import TooManyJobs, extension_job, undo_job
 from service.store.previews import Preview
 from service.store.scripts import StoreError
 
@@ -84,9 +84,10 @@ async def undo_extension(extension_id: str, body: Reason, parts: PartsOf, actor:
             raise Refused(problem(undone, f"An extension can be undone within {hours} hours of its making."))
         case ExtensionRefusal():
             raise Refused(not_found())
-        case ExtensionProgress(undo=UndoProgress() as undo):
-            with suppress(StoreError):
-                await parts.jobs.write_extension_through(campaign.id, undo.made)
+        case ExtensionProgress():
+            with suppress(StoreError, TooManyJobs):
+                await parts.long_jobs.open(undo_job(campaign.id, number))
+                await parts.jobs.write_undo_through(campaign.id, number)
     return _shown(parts, campaign, undone)
 
 

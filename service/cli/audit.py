@@ -105,13 +105,18 @@ def _show(audits: Audits, console: Console) -> None:
         if found.broken:
             console.print(f"[red]✗[/red] {place}: {found.broken}", highlight=False)
         for one in found.mismatches:
-            said, kept = one.told or "no coupon", one.recorded or "no record"
+            said = _said(one.told, one.told_amount) or "no coupon"
+            kept = _said(one.recorded, one.recorded_amount) or "no record"
             console.print(f"[red]✗[/red] {place}, coupon {one.sequence}: events {said}, record {kept}", highlight=False)
         if found.differing > len(found.mismatches):
             console.print(f"[red]✗[/red] {place}: {found.differing:,} records differ in all", highlight=False)
     sound = sum(found.is_sound for _, found in audits)
     events = sum(found.events for _, found in audits)
     console.print(f"{sound:,} of {len(audits):,} shards agree with {events:,} events", highlight=False)
+
+
+def _said(status: str | None, amount: int | None) -> str | None:
+    return status if status is None or amount is None else f"{status} with {amount:,}"
 
 
 def _figures(counters: Counters) -> list[str]:

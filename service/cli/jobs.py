@@ -11,7 +11,7 @@ from service.cli.follow import follow_job
 from service.cli.options import LOCAL, PANEL, ApiKey, AsJson, Url
 from service.cli.remote import Remote
 
-jobs = typer.Typer(no_args_is_help=True, help="List and show long jobs: extensions, recounts.")
+jobs = typer.Typer(no_args_is_help=True, help="List and show long jobs: extensions, undoings, imports, recounts.")
 
 
 def register(app: typer.Typer) -> None:

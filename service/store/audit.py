@@ -5,6 +5,7 @@ rebuilt up to that very event before the two are compared.
 """
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +13,7 @@ from typing import Final
 from service.domain.campaign import Campaign
 from service.domain.coupon import Counters
 from service.domain.events import BEGINNING, Event, EventId
-from service.domain.ledger import NO_COUPON, STATUSES, LedgerBroken, ShardLedger
+from service.domain.ledger import NO_COUPON, STATUSES, LedgerBroken, Said, ShardLedger
 from service.store import keys
 from service.store.day_files import DayFilesBroken
 from service.store.events import CursorTooOld, EventStore
@@ -29,12 +30,17 @@ LOCK_PAUSE_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A coupon whose record says another status than the events; None where one of the two knows no coupon."""
+    """A coupon whose record says another status than the events, or another amount drawn from a pot.
+
+    None where one of the two knows no coupon, or no amount.
+    """
 
     shard: int
     sequence: int
     told: str | None
     recorded: str | None
+    told_amount: int | None = None
+    recorded_amount: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +90,13 @@ class Audit:
         statuses = b""
         # One look behind the last coupon, for records that no event tells of.
         while first <= rebuilt.ledger.issued or any(statuses):
-            last, statuses = await self._scripts.run("audit_records", [state_key], first, BLOCKS_PER_CALL)
+            last, statuses, amounts = await self._scripts.run("audit_records", [state_key], first, BLOCKS_PER_CALL)
             await rebuilt.go_on_to(EventId.parse(last.decode()))
-            for sequence, said, found in rebuilt.ledger.differing(first, statuses):
+            drawn = struct.unpack(f">{len(amounts) // 8}q", amounts)
+            for sequence, said, found in rebuilt.ledger.differing(first, statuses, drawn):
                 differing += 1
                 if differing <= MOST_MISMATCHES:
-                    mismatches.append(Mismatch(shard, sequence, _status(said), _status(found)))
+                    mismatches.append(_mismatch(shard, sequence, said, found))
             first += len(statuses)
         return ShardAudit(shard, rebuilt.events, told, kept, tuple(mismatches), differing)
 
@@ -135,6 +142,11 @@ class _Rebuilt:
         self.ledger.apply(event)
         self.events += 1
         self._last = event.id
+
+
+def _mismatch(shard: int, sequence: int, told: Said, recorded: Said) -> Mismatch:
+    (said, told_amount), (found, recorded_amount) = told, recorded
+    return Mismatch(shard, sequence, _status(said), _status(found), told_amount or None, recorded_amount or None)
 
 
 def _status(number: int) -> str | None:

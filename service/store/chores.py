@@ -14,13 +14,15 @@ from service.store.scripts import Scripts
 class Chores:
     """What there is to tidy, by the store's clock.
 
-    `unwritten_extension` is the last one, if it is not written through yet; earlier ones may not be either.
+    `unwritten_extension` is the last one, if it is not written through yet; earlier ones may not be either. `undoings`
+    are the extensions whose undoing is not.
     `unmade_preview` is the number of one to be counted. `needs_tending` where a shard lags behind the definition,
     coupons have expired, reservations have lapsed or lost time is to be given back.
     """
 
     now_ms: int
     unwritten_extension: int | None
+    undoings: tuple[int, ...]
     unmade_preview: int | None
     needs_tending: bool
 
@@ -40,10 +42,11 @@ class ChoreStore:
         ]
         last = max(made for _, _, made, *_ in shards)
         all_written = all(made == last and not unwritten for _, _, made, unwritten, *_ in shards)
-        *_, outages_seen, unmade_preview = shards[0]
+        *_, outages_seen, unmade_preview, _ = shards[0]
         return Chores(
             now_ms=max(now_ms for now_ms, *_ in shards),
             unwritten_extension=None if all_written else last,
+            undoings=tuple(sorted({number for *_, undoings in shards for number in undoings})),
             unmade_preview=unmade_preview or None,
             needs_tending=any(version < campaign.version or untidy for _, version, _, _, untidy, *_ in shards)
             or (last < MAX_EXTENSIONS and await self._has_lost_time(campaign, outages_seen)),

@@ -26,6 +26,7 @@ from service.store.scripts import store_errors
 
 NAME: Final = "tidegate"
 WRITE_EXTENSION_THROUGH: Final = "worker.jobs.write_extension_through"
+WRITE_UNDO_THROUGH: Final = "worker.jobs.write_undo_through"
 TEND_CAMPAIGN: Final = "worker.jobs.tend_campaign"
 EXPORT_EVENTS: Final = "worker.jobs.export_events"
 NOTE_FAILURE: Final = "worker.jobs.note_failure"
@@ -87,6 +88,16 @@ class JobQueue:
             self._enqueue,
             f"extension-{campaign_id}-{number}",
             WRITE_EXTENSION_THROUGH,
+            [campaign_id, number],
+            Callback(NOTE_FAILURE, timeout=CALLBACK_TIMEOUT_S),
+        )
+
+    async def write_undo_through(self, campaign_id: str, number: int) -> None:
+        """Have the undoing of the extension, and all that was made before it, written into every coupon."""
+        await asyncio.to_thread(
+            self._enqueue,
+            f"undo-{campaign_id}-{number}",
+            WRITE_UNDO_THROUGH,
             [campaign_id, number],
             Callback(NOTE_FAILURE, timeout=CALLBACK_TIMEOUT_S),
         )

@@ -33,6 +33,7 @@ class JobKind(StrEnum):
     """What a long job does."""
 
     EXTENSION = "extension"
+    UNDO = "undo"
     RECOUNT = "recount"
     IMPORT = "import"
 
@@ -67,6 +68,11 @@ class NewJob:
 def extension_job(campaign_id: str, number: int) -> NewJob:
     """Writing an extension through. Its id is the one under which its turns wait in the queue."""
     return NewJob(f"extension-{campaign_id}-{number}", JobKind.EXTENSION, campaign_id, {"number": number})
+
+
+def undo_job(campaign_id: str, number: int) -> NewJob:
+    """Writing the undoing of an extension through; its turns wait under its id too."""
+    return NewJob(f"undo-{campaign_id}-{number}", JobKind.UNDO, campaign_id, {"number": number})
 
 
 def import_job(campaign_id: str, import_id: str, lines: int, pages: int, heading: int) -> NewJob:

@@ -8,7 +8,7 @@ from service.api.app import fastapi_lane
 from service.api.door import Door, Doorkeeper
 from service.api.parts import Parts
 from service.store import previews
-from service.store.jobs import PREVIEW_EXTENSION, WRITE_EXTENSION_THROUGH
+from service.store.jobs import PREVIEW_EXTENSION, WRITE_EXTENSION_THROUGH, WRITE_UNDO_THROUGH
 from tests.api.caller import Caller, contents, field_errors, refusal, settings
 from tests.store.desk import EXPIRY, TURNABLE_CLOCK, Room, at
 
@@ -218,8 +218,8 @@ async def test_an_undone_extension_holds_no_longer_save_for_what_was_used_meanwh
     await api.settle("release", held)
     assert [(await api.coupon(code))["expires_at"] == LATER for code in (used, unused)] == [True, False]
     assert (await api.issue("eve")).json()["expires_at"] != LATER
-    jobs = [job.args for job in parts.jobs.rq.get_jobs()]
-    assert jobs == [["spring", 1]]
+    jobs = [(job.func_name, job.args) for job in parts.jobs.rq.get_jobs()]
+    assert jobs == [(WRITE_EXTENSION_THROUGH, ["spring", 1]), (WRITE_UNDO_THROUGH, ["spring", 1])]
     before = await contents(room)
     assert (await api.undo("spring.1")).json() == undone.json()
     assert await contents(room) == before

@@ -1,13 +1,24 @@
 """Long jobs over HTTP: what is under way, how far it is, and what is not there."""
 
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
 import pytest
 
 from service.store.long_jobs import JobProgress, JobStatus
 from tests.api.caller import Caller, refusal
 from tests.store.desk import Room
+from tests.worker.processes import BATCH, NEXT_WEEK, NOW, open_with_coupons
+from tests.worker.test_long_work import kill_soon, long_work
+from worker import jobs as worker_jobs
+from worker import kinds
 
 pytestmark = pytest.mark.anyio
 
+BATCHES: Final = 12
+MOST_KILLS: Final = 100
+LIVES_LONGER_BY_S: Final = 0.02
 PENDING = {
     "id": "extension-spring-1",
     "kind": "extension",
@@ -41,6 +52,42 @@ async def test_an_extension_is_a_job_from_the_moment_it_is_answered(api: Caller,
     await room.long_jobs.advance(record, JobProgress(3, 3, JobStatus.COMPLETED))
     ended = {"status": "completed", "done": 3, "finished_at": "2026-02-05T23:46:00.001+00:00", "error": None}
     assert (await api.http.get("/v1/jobs")).json() == {"jobs": [running | ended]}
+
+
+async def test_an_undoing_is_a_job_with_progress_that_ends_whoever_is_killed(
+    api: Caller, room: Room, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEGATE_STORE_URL", store_url)
+    monkeypatch.setattr(kinds, "STEP_S", 0)
+    await room.clock.set(NOW)
+    await open_with_coupons(room, BATCHES)
+    await api.extend(datetime.fromtimestamp(NEXT_WEEK / 1000, UTC).isoformat())
+    await long_work(room).take_turn("extension-spring-1")
+    await room.clock.advance(1)
+    assert (await api.undo("spring.1")).json()["status"] == "undoing"
+    assert (await look(api, "/v1/jobs"))["jobs"][0]["id"] == "undo-spring-1"
+    done = [0]
+    for kill in range(MOST_KILLS):
+        # Each worker lives a little longer, so that the work ends on a slow machine too.
+        kill_soon(partial(worker_jobs.write_undo_through, "spring", 1), kill * LIVES_LONGER_BY_S)
+        job = await look(api, "/v1/jobs/undo-spring-1")
+        extension = await look(api, "/v1/extensions/spring.1")
+        assert done[-1] <= job["done"] <= extension["undo"]["done"] <= BATCHES * BATCH
+        assert (await look(api, "/v1/jobs/extension-spring-1"))["status"] == "completed"
+        if job["status"] == "completed":
+            break
+        done.append(job["done"])
+    assert len(set(done)) > 1
+    assert (job["kind"], job["done"], job["total"]) == ("undo", BATCHES * BATCH, BATCHES * BATCH)
+    assert job["finished_at"] is not None
+    assert (extension["status"], extension["undo"]["shortened"]) == ("undone", BATCHES * BATCH)
+
+
+async def look(api: Caller, path: str) -> dict[str, Any]:
+    answer = await api.http.get(path)
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 @pytest.mark.parametrize("name", ["extension-spring-2", "x" * 5_000, "%00", "..", "extension-spring-1%0A", "é"])

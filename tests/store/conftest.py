@@ -9,9 +9,15 @@ from tests.store.server import running_store
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
-def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def store_program(request: pytest.FixtureRequest) -> str | None:
+    """The server to run, or None for the embedded one."""
     program = shutil.which("redis-server") if request.param == "redis" else None
     if request.param == "redis" and program is None:
         pytest.skip("no redis-server on the PATH")
-    with running_store(program) as server:
+    return program
+
+
+@pytest.fixture(scope="session")
+def store_url(store_program: str | None) -> Iterator[str]:
+    with running_store(store_program) as server:
         yield server.url

@@ -14,7 +14,7 @@ from service.domain.benefit import Amount
 from service.domain.campaign import Campaign, CampaignStatus, user_buckets_for
 from service.domain.codes import CouponAddress, RedemptionAddress
 from service.domain.coupon import Counters, Coupon
-from service.domain.events import BEGINNING, Event
+from service.domain.events import BEGINNING, Event, EventId
 from service.domain.extension import Terms
 from service.domain.money import Money, Rate
 from service.domain.outcomes import (
@@ -300,6 +300,6 @@ class Room:
         names: list[bytes] = await self.client.keys("*")  # type: ignore[assignment]  # text only where asked for
         return sorted(names)
 
-    async def events(self, campaign_id: str = "spring", shard: int = 0) -> list[Event]:
+    async def events(self, campaign_id: str = "spring", shard: int = 0, after: EventId = BEGINNING) -> list[Event]:
         """The events of one shard of a campaign."""
-        return await EventStore(self.client).read_shard(campaign_id, shard, BEGINNING, MOST_EVENTS)
+        return await EventStore(self.client).read_shard(campaign_id, shard, after, MOST_EVENTS)

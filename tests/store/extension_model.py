@@ -32,6 +32,16 @@ class Made:
     refused: int = 0
 
     @property
+    def is_settled(self) -> bool:
+        """Whether it and its undoing are written into every coupon."""
+        return self.done == self.issued and self.is_undo_written
+
+    @property
+    def is_undo_written(self) -> bool:
+        """Whether every coupon has its undoing written, if there is one."""
+        return self.undo_done == self.undone_issued
+
+    @property
     def is_scoped(self) -> bool:
         """Whether it holds only for those whom its chunks have found."""
         return isinstance(self.terms, Outage) or self.terms.scope is not None
@@ -51,19 +61,19 @@ class Made:
 class ExtensionModel(Model):
     """A campaign whose extensions are scoped, undone and bring coupons back."""
 
-    def __init__(self, campaign: Campaign, now_ms: int) -> None:
-        super().__init__(campaign, now_ms)
+    def __init__(self, campaign: Campaign, now_ms: int, shard: int = 0) -> None:
+        super().__init__(campaign, now_ms, shard)
         self.made: list[Made] = []
         self.steps = 0
         self.uses: dict[int, list[int]] = {}
+        self.before: dict[int, int] = {}
         self.seen: dict[int, int] = {}
 
     def issue(self, user: str, key: str, drawn_amount: int | None = None) -> IssueOutcome:
         """As ever; the coupon has seen all extensions there are."""
         outcome = super().issue(user, key, drawn_amount)
         if isinstance(outcome, Issued):
-            held = self.coupons[outcome.sequence]
-            held.extensions_before = self.seen[outcome.sequence] = len(self.made)
+            self.before[outcome.sequence] = self.seen[outcome.sequence] = len(self.made)
         return outcome
 
     def redeem(self, sequence: int, merchant: str, order: str, amount: int | None, hold_ms: int) -> RedeemOutcome:
@@ -74,7 +84,7 @@ class ExtensionModel(Model):
             self.uses.setdefault(sequence, []).append(self.now_ms)
         return outcome
 
-    def expires_at(self, held: Held, made: int | None = None) -> int:  # noqa: ARG002 - the model's signature
+    def expires_at(self, held: Held) -> int:
         """When the coupon's validity is over by all that holds now."""
         return self._expiry(held, self.steps)
 
@@ -104,7 +114,7 @@ class ExtensionModel(Model):
         """Work one chunk of an extension off, unless an earlier undoing must come first."""
         made = self.made[number - 1]
         if any(
-            each.undone_step is not None and each.undone_step < made.step and not self.is_undo_written(each)
+            each.undone_step is not None and each.undone_step < made.step and not each.is_undo_written
             for each in self.made
         ):
             return
@@ -155,7 +165,7 @@ class ExtensionModel(Model):
         """What the coupon's expiry was, by what had been made and undone before that step."""
         first = held.first_answer
         expires_at_ms = first.expires_at_ms
-        for made in self.made[held.extensions_before :]:
+        for made in self.made[self.before[first.sequence] :]:
             if made.step >= at_step or (self._is_undone(made, at_step) and not self._was_used(made, first.sequence)):
                 continue
             if made.is_scoped:
@@ -166,29 +176,25 @@ class ExtensionModel(Model):
                 expires_at_ms = made.lifted(expires_at_ms)
         return expires_at_ms
 
-    def _instant(self, at_step: int, issued_by: int) -> int:
+    def _instant(self, at_step: int) -> int:
         """Where all expire together: when those issued then do, which a first answer told for good."""
         assert isinstance(self.campaign.validity, FixedValidity)
         expires_at_ms = self.campaign.validity.expires_at_ms
         for made in self.made:
             if made.step >= at_step or made.is_scoped or self._is_undone(made, at_step):
                 continue
-            if made.concerns_expired or self._instant(made.step, issued_by) > made.at_ms:
+            if made.concerns_expired or self._instant(made.step) > made.at_ms:
                 expires_at_ms = made.lifted(expires_at_ms)
         return expires_at_ms
 
     def _window(self, sequence: int) -> tuple[int, int]:
-        validity = self.campaign.validity
-        if isinstance(validity, FixedValidity):
-            return max(self.now_ms, validity.starts_at_ms or 0), self._instant(self.steps, len(self.coupons))
-        return super()._window(sequence)
+        starts_at_ms, expires_at_ms = super()._window(sequence)
+        if isinstance(self.campaign.validity, FixedValidity):
+            expires_at_ms = self._instant(self.steps)
+        return starts_at_ms, expires_at_ms
 
     def _is_undone(self, made: Made, at_step: int) -> bool:
         return made.undone_step is not None and made.undone_step < at_step
-
-    def is_undo_written(self, made: Made) -> bool:
-        """Whether every coupon has it written."""
-        return made.undo_done == made.undone_issued
 
     def _was_used(self, made: Made, sequence: int) -> bool:
         if made.is_scoped and sequence not in made.concerned:

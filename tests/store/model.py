@@ -80,7 +80,6 @@ class Held:
 
     first_answer: Issued
     user: str
-    extensions_before: int
     written: CouponStatus = CouponStatus.ISSUED
     attempts: int = 0
     redemption: Redemption | None = None
@@ -97,9 +96,8 @@ class Model:
         self.shard = shard
         self.now_ms = now_ms
         self.coupons: list[Held] = []
-        self.extensions: list[tuple[int, int]] = []
         self.quotas: dict[str, int] = {}
-        self._claims: dict[tuple[str, str], int] = {}
+        self.claims: dict[tuple[str, str], int] = {}
         self._buckets: dict[tuple[str, str], Bucket] = {}
 
     @property
@@ -129,13 +127,9 @@ class Model:
             amounts.outstanding + amounts.reserved + amounts.redeemed,
         )
 
-    def expires_at(self, held: Held, made: int | None = None) -> int:
-        """When the coupon's validity is over, after the first `made` extensions."""
-        expires_at_ms = held.first_answer.expires_at_ms
-        for made_at_ms, until_ms in self.extensions[held.extensions_before : made]:
-            if made_at_ms < expires_at_ms < until_ms:
-                expires_at_ms = until_ms
-        return expires_at_ms
+    def expires_at(self, held: Held) -> int:
+        """When the coupon's validity is over."""
+        return held.first_answer.expires_at_ms
 
     def status(self, held: Held) -> CouponStatus:
         """The status that holds by the clock."""
@@ -158,16 +152,14 @@ class Model:
 
     def issue(self, user: str, key: str, drawn_amount: int | None = None) -> IssueOutcome:
         """A coupon for the user, or the one that this key got before."""
-        if (claimed := self._claims.get((user, key))) is not None:
+        if (claimed := self.claims.get((user, key))) is not None:
             first = self.coupons[claimed].first_answer
             return Replayed(claimed, first.issued_at_ms, first.starts_at_ms, first.expires_at_ms, first.drawn_amount)
         starts_at_ms, expires_at_ms = self._window(len(self.coupons))
         limits = self.limits
         wanted = {("user", user): self.campaign.user_rate, ("campaign", ""): limits.issue_rate}
-        if self.campaign.status is CampaignStatus.PAUSED:
-            return IssuancePaused("operator", 30)
-        if expires_at_ms <= self.now_ms:
-            return CampaignNotRunning(CampaignStatus.ENDED, None)
+        if (not_issuing := self._not_issuing(expires_at_ms)) is not None:
+            return not_issuing
         if sum(held.user == user for held in self.coupons) >= self._cap(user):
             return PerUserLimit()
         if len(self.coupons) >= limits.max_coupons:
@@ -186,8 +178,8 @@ class Model:
             left = limits.pot - self.amounts().issued
             assert may_be_drawn(benefit, left, limits.max_coupons - len(self.coupons), drawn_amount)
         issued = Issued(len(self.coupons), self.now_ms, starts_at_ms, expires_at_ms, drawn_amount)
-        self._claims[user, key] = issued.sequence
-        self.coupons.append(Held(issued, user, len(self.extensions)))
+        self.claims[user, key] = issued.sequence
+        self.coupons.append(Held(issued, user))
         return issued
 
     def redeem(self, sequence: int, merchant: str, order: str, amount: int | None, hold_ms: int) -> RedeemOutcome:
@@ -307,22 +299,30 @@ class Model:
         """The coupons that were last written with another status than holds by the clock."""
         return [number for number, held in enumerate(self.coupons) if self.status(held) is not held.written]
 
-    def lifted(self, number: int, sequence: int) -> bool:
-        """Whether that extension makes the coupon valid for longer."""
-        held = self.coupons[sequence]
-        if number <= held.extensions_before or held.written not in LIVE:
-            return False
-        return self.expires_at(held, number) > self.expires_at(held, number - 1)
-
     def _window(self, sequence: int) -> tuple[int, int]:
         validity = self.campaign.validity
         if isinstance(validity, FixedValidity):
-            expires_at_ms = self.expires_at(Held(Issued(0, 0, 0, validity.expires_at_ms), "", 0))
-            return max(self.now_ms, validity.starts_at_ms or 0), expires_at_ms
+            starts_at_ms = validity.starts_at_ms or 0
+            if validity.waves is not None:
+                starts = validity.waves.starts_at_ms
+                starts_at_ms = starts[(sequence + self.shard) % len(starts)]
+            return max(self.now_ms, starts_at_ms), validity.expires_at_ms
         first_ms, waves = self.now_ms + _length_ms(validity.wait), validity.waves
         wave, last = ((sequence + self.shard) % waves.count, waves.count - 1) if waves else (0, 0)
         step_ms = _length_ms(waves.every) if waves else 0
         return first_ms + wave * step_ms, first_ms + last * step_ms + _length_ms(validity.duration)
+
+    def _not_issuing(self, expires_at_ms: int) -> IssuancePaused | CampaignNotRunning | None:
+        status, window = self.campaign.status, self.campaign.issue_window
+        if status is CampaignStatus.PAUSED:
+            return IssuancePaused("operator", 30)
+        if status not in (CampaignStatus.SCHEDULED, CampaignStatus.RUNNING):
+            return CampaignNotRunning(status, None)
+        if window is not None and self.now_ms < window.starts_at_ms:
+            return CampaignNotRunning(CampaignStatus.SCHEDULED, window.starts_at_ms - self.now_ms)
+        if expires_at_ms <= self.now_ms or (window is not None and window.ends_at_ms <= self.now_ms):
+            return CampaignNotRunning(CampaignStatus.ENDED, None)
+        return None
 
     def _charge(self, wanted: dict[tuple[str, str], Rate | None]) -> RateLimited | None:
         rates = {name: rate for name, rate in wanted.items() if rate is not None}

@@ -11,6 +11,7 @@ import msgpack
 import pytest
 
 from service.domain.benefit import Percent, RedEnvelope
+from service.domain.coupon import Coupon
 from service.domain.extension import Scope
 from service.domain.money import Money
 from service.store import keys
@@ -220,6 +221,23 @@ async def test_records_that_say_another_status_are_named(room: Room, tmp_path: P
         Mismatch(0, 130, "issued", "redeemed"),
         Mismatch(0, 200, None, "issued"),
     )
+
+
+async def test_a_record_with_another_amount_than_was_drawn_is_named(room: Room, tmp_path: Path) -> None:
+    desk = await room.open(benefit=RedEnvelope(1_000, 4, 1, "CNY"), max_coupons=4, budget=Money(1_000, "CNY"))
+    await desk.issue_batch([(f"user {number}", "first") for number in range(4)])
+    (found,) = await audit(room, desk, tmp_path)
+    assert found.is_sound, found
+    coupon = await desk.coupon(2)
+    assert isinstance(coupon, Coupon)
+    assert coupon.drawn_amount is not None
+    record = await room.client.hget("tg:{spring:0}:coupons:0", "2")
+    assert isinstance(record, bytes)
+    altered = record.replace(coupon.drawn_amount.to_bytes(6, "big"), (coupon.drawn_amount + 1).to_bytes(6, "big"))
+    await room.client.hset("tg:{spring:0}:coupons:0", "2", altered)
+    (found,) = await audit(room, desk, tmp_path)
+    assert not found.is_sound
+    assert found.mismatches == (Mismatch(0, 2, "issued", "issued", coupon.drawn_amount, coupon.drawn_amount + 1),)
 
 
 async def test_a_block_of_records_that_is_gone_is_noticed(room: Room, tmp_path: Path) -> None:

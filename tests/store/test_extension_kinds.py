@@ -3,9 +3,11 @@
 import msgpack
 import pytest
 
-from service.domain.extension import Scope
+from service.domain.benefit import Amount
+from service.domain.coupon import CouponStatus
+from service.domain.extension import Outage, Scope
 from service.domain.money import Money
-from service.domain.outcomes import Expired, Redeemed
+from service.domain.outcomes import CouponDeactivated, Expired, OrderTooSmall, Redeemed
 from service.store.coupons import RedeemRequest
 from service.store.extension_progress import ExtensionStatus
 from service.store.extensions import ExtensionStore
@@ -56,6 +58,22 @@ async def test_two_coupons_that_come_back_in_one_batch_do_not_share_one_budget(r
     assert (await desk.counters()).budget_committed == 2500
 
 
+async def test_who_is_refused_takes_no_budget_from_the_next_of_his_batch(room: Room) -> None:
+    desk = await room.open(budget=Money(3 * 2500, "CNY"), benefit=Amount(2500, "CNY", min_order_amount=100))
+    await issue_many(desk, 3)
+    await room.clock.set(EXPIRY)
+    await desk.tidy()
+    assert await desk.change(budget=Money(2500, "CNY")) is None
+    await desk.extend(LATER, include_expired=True)
+    assert {coupon.status for coupon, _ in (await room.coupons.page(desk.known, 0, 0)).coupons} == {CouponStatus.ISSUED}
+    requests = [RedeemRequest(sequence, "tea house", "order", 100 * sequence, 0) for sequence in range(2)]
+    assert [type(outcome) for outcome in await desk.redeem_batch(requests)] == [OrderTooSmall, Redeemed]
+    await desk.settle("rollback", 1)
+    await desk.deactivate(1)
+    assert [type(outcome) for outcome in await desk.deactivate_all([0, 2])] == [CouponDeactivated] * 2
+    assert (await desk.counters()).budget_committed == 0
+
+
 async def test_a_merchants_scope_is_what_was_last_used_there(room: Room) -> None:
     desk = await room.open()
     await issue_many(desk, 3)
@@ -77,6 +95,36 @@ async def test_what_is_undone_takes_back_itself_and_nothing_that_came_later(room
     assert await expiries(desk) == [LATER + DAY]
     await desk.undo(2)
     assert await expiries(desk) == [EXPIRY]
+
+
+async def test_what_an_extension_found_valid_it_has_lifted_whatever_is_undone_before_it_is_written(room: Room) -> None:
+    desk = await room.open()
+    await desk.issue("ann")
+    await desk.write_through((await desk.extend(LATER, scope=Scope(user_ids=("ann",)))).number)
+    await desk.write_through((await desk.extend(LATER - DAY)).number)
+    await desk.undo(2)
+    outage = Outage(number=1, from_ms=EXPIRY + DAY, to_ms=EXPIRY + DAY + 1, reason="down")
+    await room.extensions.extend(desk.campaign, outage)
+    await desk.undo(1)
+    await room.extensions.write_undo_through(desk.campaign, 0, 2)
+    assert (await desk.write_through(3)).changed == 1
+    await room.extensions.write_undo_through(desk.campaign, 0, 1)
+    assert await expiries(desk) == [EXPIRY + 1]
+
+
+async def test_a_coupon_that_came_back_by_what_is_undone_is_over_again_once_that_is_written(room: Room) -> None:
+    desk = await room.open(budget=Money(2500, "CNY"))
+    await desk.issue("ann")
+    await room.clock.set(EXPIRY)
+    await desk.tidy()
+    await desk.extend(LATER, include_expired=True)
+    await desk.undo(1)
+    await desk.tidy()
+    assert (await desk.write_through(1)).revived == 1
+    await room.extensions.write_undo_through(desk.campaign, 0, 1)
+    await desk.tidy()
+    counters = await desk.counters()
+    assert (counters.expired, counters.budget_committed) == (1, 0)
 
 
 async def test_an_undoing_that_died_between_two_shards_is_finished_by_whoever_looks(room: Room) -> None:

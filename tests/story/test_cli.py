@@ -141,6 +141,8 @@ def test_an_extension_of_some_coupons_is_tried_made_and_taken_back(running: Up) 
     assert (made["status"], made["changed"]) == ("completed", 1)
     undone = ask(running, "extend", "--undo", made["id"], "--reason", "the right till", "--follow")
     assert (undone["status"], undone["undo"]["shortened"]) == ("undone", 1)
+    ended = ask(running, "jobs", "show", "undo-some-1", "--follow")
+    assert (ended["kind"], ended["status"], ended["done"], ended["total"]) == ("undo", "completed", 3, 3)
     assert httpx.get(f"{running.url}/v1/coupons/{codes[0]}", timeout=5).json()["expires_at"] == before
 
 

@@ -42,11 +42,10 @@ def in_the_store(url: str, visit: Callable[[Room], Awaitable[Answer]]) -> Answer
     return asyncio.run(go())
 
 
-async def open_with_coupons(room: Room, batches: int) -> Desk:
-    """Open a campaign whose coupons are valid until tomorrow, and issue that many batches of them."""
-    desk = await room.open(
-        max_coupons=batches * BATCH, budget=None, validity=FixedValidity("Asia/Shanghai", None, TOMORROW)
-    )
+async def open_with_coupons(room: Room, batches: int, until_ms: int = TOMORROW, **changes: Any) -> Desk:
+    """Open a campaign whose coupons are valid until tomorrow, or another instant, and issue that many batches."""
+    validity = FixedValidity("Asia/Shanghai", None, until_ms)
+    desk = await room.open(**{"max_coupons": batches * BATCH, "budget": None, "validity": validity} | changes)
     for batch in range(batches):
         await desk.issue_batch((f"user {batch}-{number}", "first") for number in range(BATCH))
     return desk

@@ -13,10 +13,11 @@ from service.store.jobs import JobQueue
 from service.store.long_jobs import JobStatus, NewJob, import_job
 from tests.store.desk import Room
 from tests.worker.processes import NOW, in_the_store
-from tests.worker.test_long_work import KILLS, LATEST_KILL_S, ended, kill_soon
+from tests.worker.test_long_work import LATEST_KILL_S, ended, kill_soon
 from worker import jobs as worker_jobs
 
 CODES: Final = [f"QWEN-{number * 7_919 % 1_000_003:07}" for number in range(5 * PAGE + 1)]
+KILLS: Final = 25
 MOST_TURNS: Final = 20
 
 

@@ -28,6 +28,7 @@ from service.store.jobs import (
     TEND_CAMPAIGN,
     WORK_ON,
     WRITE_EXTENSION_THROUGH,
+    WRITE_UNDO_THROUGH,
     JobQueue,
 )
 from service.store.long_jobs import JobRecord, JobStatus, NewJob, extension_job
@@ -109,7 +110,15 @@ def mend_the_coupons(jobs: JobQueue) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [WRITE_EXTENSION_THROUGH, PREVIEW_EXTENSION, TEND_CAMPAIGN, NOTE_FAILURE, WORK_ON, NOTE_JOB_FAILURE],
+    [
+        WRITE_EXTENSION_THROUGH,
+        WRITE_UNDO_THROUGH,
+        PREVIEW_EXTENSION,
+        TEND_CAMPAIGN,
+        NOTE_FAILURE,
+        WORK_ON,
+        NOTE_JOB_FAILURE,
+    ],
 )
 def test_every_name_that_is_enqueued_can_be_called(name: str) -> None:
     assert callable(import_attribute(name))

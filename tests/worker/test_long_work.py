@@ -10,30 +10,39 @@ from typing import Final
 
 import pytest
 
-from service.domain.extension import Terms
+from service.domain.extension import Scope
 from service.store.catalogue import Catalogue
-from service.store.extension_progress import ExtensionProgress
 from service.store.extensions import ExtensionStore
 from service.store.imports import ImportStore
 from service.store.jobs import JobQueue
-from service.store.long_jobs import JobKind, JobRecord, JobStatus, LongJobs, NewJob, extension_job
+from service.store.long_jobs import JobKind, JobRecord, JobStatus, LongJobs, NewJob, extension_job, undo_job
 from service.store.recounts import RecountStore
 from service.store.scripts import Scripts
 from tests.store.desk import LATER, SECRET, Desk, DyingScripts, ProcessDied, Room
-from tests.worker.processes import BATCH, NEXT_WEEK, in_the_store, open_with_coupons
+from tests.worker.processes import BATCH, NEXT_WEEK, NOW, in_the_store, open_with_coupons
 from worker import jobs as worker_jobs
 from worker.kinds import Kinds
 from worker.long_work import LongWork
 from worker.turns import RECOUNT_EVERY_MS, RECOUNTS_AT_ONCE, Turns
 
 RECOUNT: Final = NewJob("recount-spring-1", JobKind.RECOUNT, "spring", {})
+JOBS: Final = {
+    JobKind.EXTENSION: extension_job("spring", 1),
+    JobKind.UNDO: undo_job("spring", 1),
+    JobKind.RECOUNT: RECOUNT,
+}
 COUPONS: Final = 3_000
 MOST_CALLS: Final = 200
-KILLS: Final = 25
+EVERYTHING: Final = (extension_job("spring", 1), extension_job("spring", 2), undo_job("spring", 1), RECOUNT)
+KILLS: Final = 10
 MOST_TURNS: Final = 20
-BATCHES: Final = 40
-LATEST_KILL_S: Final = 0.08
+BATCHES: Final = 24
+ALL: Final = BATCHES * BATCH
+LATEST_KILL_S: Final = 0.12
 WRONG: Final = "tg:{spring:0}:coupons:0"
+
+
+Work = Callable[[], Awaitable[None]]
 
 
 def long_work(room: Room, scripts: Scripts | None = None) -> LongWork:
@@ -62,12 +71,16 @@ async def ended(room: Room, job: NewJob) -> JobRecord:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [JobKind.EXTENSION, JobKind.RECOUNT])
+@pytest.mark.parametrize("kind", [JobKind.EXTENSION, JobKind.UNDO, JobKind.RECOUNT])
 async def test_a_job_whose_worker_dies_before_any_one_word_to_the_store_ends_as_if_it_had_not(
     room: Room, kind: JobKind
 ) -> None:
     desk = await a_campaign_with_coupons(room)
-    job = RECOUNT if kind is JobKind.RECOUNT else extension_job("spring", (await desk.extend(LATER)).number)
+    if kind is not JobKind.RECOUNT:
+        await desk.extend(LATER)
+    if kind is JobKind.UNDO:
+        await desk.undo(1)
+    job = JOBS[kind]
     await room.long_jobs.open(job)
     for calls in range(1, MOST_CALLS):
         try:
@@ -78,10 +91,11 @@ async def test_a_job_whose_worker_dies_before_any_one_word_to_the_store_ends_as_
     progress = (await ended(room, job)).progress
     assert (progress.status, progress.done, progress.total) == (JobStatus.COMPLETED, COUPONS, COUPONS)
     assert (await desk.recount()).adds_up
-    if kind is JobKind.EXTENSION:
+    if kind is not JobKind.RECOUNT:
         written = await room.extensions.progress(desk.campaign, 1)
         assert written is not None
         assert written.changed == COUPONS
+        assert written.undo is None or written.undo.shortened == COUPONS
 
 
 @pytest.mark.anyio
@@ -143,54 +157,58 @@ async def test_few_campaigns_are_recounted_at_once_and_each_has_its_turn(jobs: J
     assert seen == names
 
 
-def test_a_worker_that_is_killed_at_any_moment_leaves_a_job_that_the_next_one_ends(
+def test_workers_that_are_killed_at_any_moment_leave_work_that_the_next_ones_end(
     jobs: JobQueue, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del jobs
     monkeypatch.setenv("TIDEGATE_STORE_URL", store_url)
     dice = Random(5)
-    in_the_store(store_url, partial(open_with_coupons, batches=BATCHES))
-    job = extension_job("spring", in_the_store(store_url, extend))
-    in_the_store(store_url, partial(open_both, job=job))
+    in_the_store(store_url, begin_everything)
+    turns_at_all = [partial(worker_jobs.work_on, job.id) for job in EVERYTHING]
+    works: list[Work] = [*turns_at_all, partial(worker_jobs.tend_campaign, "autumn")]
     for _ in range(KILLS):
-        for name in (job.id, RECOUNT.id):
-            kill_soon(partial(worker_jobs.work_on, name), dice.uniform(0, LATEST_KILL_S))
-    for name in (job.id, RECOUNT.id):
+        for work in works:
+            kill_soon(work, dice.uniform(0, LATEST_KILL_S))
+    for work in works:
         for _ in range(MOST_TURNS):
-            asyncio.run(worker_jobs.work_on(name))
-    in_the_store(store_url, partial(all_is_done, job=job))
+            asyncio.run(work())  # type: ignore[arg-type]  # they are coroutines
+    in_the_store(store_url, all_is_done)
 
 
-async def extend(room: Room) -> int:
-    campaign = await room.catalogue.load("spring")
-    assert campaign is not None
-    made = await room.extensions.extend(campaign, Terms(until_ms=NEXT_WEEK, reason="as asked"))
-    assert isinstance(made, ExtensionProgress)
-    return made.number
+async def begin_everything(room: Room) -> None:
+    """Extensions of all coupons and of two users', the undoing of the first, a recount; and coupons that are over."""
+    desk = await open_with_coupons(room, BATCHES)
+    await desk.extend(NEXT_WEEK)
+    await desk.extend(NEXT_WEEK + 1, scope=Scope(user_ids=("user 3-7", "user 20-0")))
+    await desk.undo(1)
+    for job in EVERYTHING:
+        await room.long_jobs.open(job)
+    await open_with_coupons(room, BATCHES, until_ms=NOW + 1, id="autumn", code_prefix="AUTUMN")
 
 
-async def open_both(room: Room, job: NewJob) -> None:
-    for one in (job, RECOUNT):
-        await room.long_jobs.open(one)
-
-
-async def all_is_done(room: Room, job: NewJob) -> None:
-    for one in (job, RECOUNT):
-        record = await ended(room, one)
+async def all_is_done(room: Room) -> None:
+    records = [await ended(room, job) for job in EVERYTHING]
+    for record in records:
         assert record.progress.status is JobStatus.COMPLETED
-        assert record.progress.done == record.progress.total == BATCHES * BATCH
-        assert record.turn > 1
-    campaign = await room.catalogue.load("spring")
+        assert record.progress.done == record.progress.total == ALL
+    assert sum(record.turn for record in records) > len(records)
+    campaign, autumn = await room.catalogue.load("spring"), await room.catalogue.load("autumn")
     assert campaign is not None
-    written = await room.extensions.progress(campaign, 1)
-    assert written is not None
-    assert written.changed == BATCHES * BATCH
+    assert autumn is not None
+    first, second = [await room.extensions.progress(campaign, number) for number in (1, 2)]
+    assert first is not None
+    assert first.undo is not None
+    assert second is not None
+    assert (first.changed, second.changed, first.undo.shortened) == (ALL, 2, ALL - 2)
     recount = await room.recounts.latest(campaign)
     assert recount is not None
     assert recount.adds_up
+    assert (await room.catalogue.ledger(autumn)).counters.expired == ALL
+    events = await room.events("autumn")
+    assert sorted(n for event in events if event.type == "coupon.expired" for n in event.coupons) == list(range(ALL))
 
 
-def kill_soon(work: Callable[[], Awaitable[None]], after_s: float) -> None:
+def kill_soon(work: Work, after_s: float) -> None:
     """Do the work in a process of its own, as a worker would, and end that as a power cut would."""
     process = get_context("fork").Process(target=_work, args=(work,))
     process.start()
@@ -200,5 +218,5 @@ def kill_soon(work: Callable[[], Awaitable[None]], after_s: float) -> None:
     assert process.exitcode in (0, -signal.SIGKILL)
 
 
-def _work(work: Callable[[], Awaitable[None]]) -> None:
+def _work(work: Work) -> None:
     asyncio.run(work())  # type: ignore[arg-type]  # they are coroutines

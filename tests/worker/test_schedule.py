@@ -158,8 +158,8 @@ async def test_an_undoing_that_is_not_written_through_is_enqueued(jobs: JobQueue
     await desk.write_through(1)
     await desk.undo(1)
     await schedule(room, jobs).enqueue_due()
-    assert "extension-spring-1" in take_all(jobs)
-    await Tidying(room.catalogue, room.extensions).write_through("spring", 1, until_s=0)
+    assert "undo-spring-1" in take_all(jobs)
+    await Tidying(room.catalogue, room.extensions).write_undo_through("spring", 1, until_s=0)
     await Tidying(room.catalogue, room.extensions).tend("spring", until_s=0)
     await schedule(room, jobs).enqueue_due()
     assert waiting(jobs) == []

@@ -11,7 +11,7 @@ from service.domain.campaign import CampaignStatus, IssueWindow
 from service.domain.coupon import CouponStatus
 from service.domain.extension import Scope, Terms
 from service.domain.outcomes import CampaignNotRunning, IssuancePaused, Issued
-from service.store import previews
+from service.store import extensions, previews
 from service.store.catalogue import Catalogue
 from service.store.extension_progress import ExtensionProgress, ExtensionStatus
 from service.store.extensions import COUPONS_PER_CALL, ExtensionStore
@@ -21,6 +21,7 @@ from worker.tidying import Tidying
 pytestmark = pytest.mark.anyio
 
 HOUR = 3_600_000
+MOST_CALLS = 100
 
 
 def tidying(room: Room) -> Tidying:
@@ -260,6 +261,26 @@ async def test_a_worker_killed_anywhere_changes_nothing_twice(room: Room, calls:
     assert first.undo is not None
     assert (first.status, first.changed, first.undo.shortened) == (ExtensionStatus.UNDONE, 800, 796)
     assert (second.status, second.changed) == (ExtensionStatus.COMPLETED, 4)
+
+
+async def test_a_sweep_whose_worker_dies_before_any_one_word_expires_every_coupon_once(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extensions, "COUPONS_PER_CALL", 50)
+    desk = await room.open(shards=2)
+    await issue(desk, 300, shard=0)
+    await issue(desk, 200, shard=1)
+    await room.clock.set(EXPIRY)
+    for calls in range(1, MOST_CALLS):
+        dying = DyingScripts(room.client, calls)
+        catalogue = Catalogue(room.client, dying, SECRET)
+        with suppress(ProcessDied):
+            await Tidying(catalogue, ExtensionStore(dying)).tend("spring", in_time())
+            break
+    assert (await desk.counters()).expired == 500
+    events = [event for shard in range(2) for event in await room.events(shard=shard)]
+    told = [number for event in events if event.type == "coupon.expired" for number in event.coupons]
+    assert sorted(told) == sorted([*range(300), *range(200)])
 
 
 async def test_a_dry_run_whose_worker_was_killed_counts_nobody_twice(

@@ -22,7 +22,7 @@ if not extension.undoing then
   return { total, total }
 end
 
-local last, shortened = math.min(total, done + most), {}
+local last, shortened, wakes_at = math.min(total, done + most), {}, nil
 while done < last do
   local base = done - done % BLOCK
   local block_end, changes, held = math.min(last, base + BLOCK), {}, read_block(state_key, done)
@@ -31,11 +31,13 @@ while done < last do
     local record = sequence < block_end and open_record(held[at + 1], state, sequence)
     if record then
       local before = record.stored_expires_at
-      record.stored_expires_at = refold(record, state, record.applied)
+      -- What is undone later has still been found by the extensions that are written before its undoing is.
+      record.stored_expires_at = refold(record, state, record.applied, record.applied + 1)
       changes[#changes + 1] = held[at]
       changes[#changes + 1] = pack_record(record)
       if record.stored_expires_at < before and (record.status == ISSUED or record.status == RESERVED) then
         shortened[#shortened + 1] = sequence
+        wakes_at = math.min(wakes_at or record.stored_expires_at, record.stored_expires_at)
       end
     end
   end
@@ -50,6 +52,9 @@ redis.call('HINCRBY', progress_key, 'shortened', #shortened)
 if done == total then
   extension.undoing = nil
   redis.call('HSET', state_key, 'extensions', cmsgpack.pack(state.extensions))
+end
+if wakes_at then
+  wake_sweep(state_key, wakes_at)
 end
 record_coupon_event(state_key, 'coupon.extension_undone', { coupons = runs_of(shortened), extension = number })
 return { done, total }

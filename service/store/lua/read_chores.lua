@@ -1,11 +1,12 @@
 -- What there is to tidy in one shard, for very little of the store's time.
 -- KEYS[1]  the shard's state
--- Returns  {now, version or 0 for an unknown shard, extensions made, 1 if the last or an undoing is not written through,
---          1 if coupons have expired or reservations lapsed, outages turned into extensions, the preview to be made or 0}
+-- Returns  {now, version or 0 for an unknown shard, extensions made, 1 if the last is not written through, 1 if
+--          coupons have expired or reservations lapsed, outages turned into extensions, the preview to be made or 0,
+--          the extensions whose undoing is not written through}
 local state_key, now = KEYS[1], now_ms()
 local state = load_state(state_key)
 if not state then
-  return { now, 0, 0, 0, 0, 0, 0 }
+  return { now, 0, 0, 0, 0, 0, 0, {} }
 end
 
 local function last_is_unwritten()
@@ -28,10 +29,18 @@ local function sweep_is_due()
   return own_expiry <= now
 end
 
+local function undoings()
+  local found = {}
+  for number, extension in ipairs(state.extensions) do
+    found[#found + 1] = extension.undoing and number or nil
+  end
+  return found
+end
+
 local function hold_is_due()
   return redis.call('ZCOUNT', key_of(state_key, 'holds'), '-inf', integer(now)) > 0
 end
 
 local asked = redis.call('HMGET', state_key, 'outages', 'preview')
-return { now, state.config.version, #state.extensions, (last_is_unwritten() or is_undoing(state)) and 1 or 0,
-  (sweep_is_due() or hold_is_due()) and 1 or 0, tonumber(asked[1] or 0), tonumber(asked[2] or 0) }
+return { now, state.config.version, #state.extensions, last_is_unwritten() and 1 or 0,
+  (sweep_is_due() or hold_is_due()) and 1 or 0, tonumber(asked[1] or 0), tonumber(asked[2] or 0), undoings() }

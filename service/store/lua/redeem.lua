@@ -94,9 +94,16 @@ local function decide(sequence, merchant, order, order_amount, hold_ms)
     and (record.status == RESERVED or record.status == REDEEMED) then
     return describe_redemption('replayed', record)
   end
+  local comes_back = record.stored_status == EXPIRED and record.status == ISSUED
+  if comes_back and not affords(state, record) then
+    record.status = EXPIRED
+  end
   local refused = refusal(record, merchant, order, order_amount)
   if refused then
     return refused
+  end
+  if comes_back then
+    state.set_aside = (state.set_aside or 0) + worth(state, record)
   end
   record.status = hold_ms > 0 and RESERVED or REDEEMED
   record.attempts = record.attempts + 1

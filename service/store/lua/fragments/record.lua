@@ -92,13 +92,15 @@ local function keep_what_was_used(record, extensions)
   end
 end
 
--- The expiry after the first `last` extensions, from the coupon's first answer on.
-local function refold(record, state, last)
+-- The expiry after the first `last` extensions, from the coupon's first answer on: by all that holds now or, where `by`
+-- is given, by what held when that extension was made.
+local function refold(record, state, last, by)
   local extensions, marks = state.extensions, record.marks
   local made = extensions_before(extensions, record.sequence)
   local _, first = window_of(state.config.validity, record.issued_at, extensions, made, record.sequence)
   return fold(first, extensions, made + 1, last, function(i, asked_by)
     local undone_made = extensions[i].undone_made
+    asked_by = asked_by or by
     if is_marked(marks, KEPT + i) then
       return true
     elseif undone_made and not (asked_by and undone_made >= asked_by) then
@@ -113,7 +115,7 @@ local function committed_in(state, record, status)
   return status <= REDEEMED and worth(state, record) or 0
 end
 
--- Whether the budget covers this coupon too, besides those that were brought back in this call.
+-- Whether the budget covers this coupon too, besides those that this call has used and not written yet.
 local function affords(state, record)
   local budget = state.config.budget
   return not budget or state.committed + (state.set_aside or 0) + worth(state, record) <= budget
@@ -134,7 +136,6 @@ local function bring_up_to_date(record, state, now)
     record.status = EXPIRED
   elseif record.status == EXPIRED and record.expires_at > now and affords(state, record) then
     record.status = ISSUED
-    state.set_aside = (state.set_aside or 0) + worth(state, record)
   end
 end
 
