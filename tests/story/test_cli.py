@@ -342,7 +342,7 @@ def test_the_settings_table_can_be_written_and_checked(tmp_path: Path) -> None:
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "| `TIDEGATE_PORT` | `8000` | " in text
-    assert "| `TIDEGATE_GROUP_COMMIT__MAX_BATCH` | `256` | " in text
+    assert "| `TIDEGATE_GROUP_COMMIT__MAX_BATCH` | `128` | " in text
 
 
 def audit(running: Up, *arguments: str) -> subprocess.CompletedProcess[str]:
