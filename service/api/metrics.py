@@ -188,6 +188,12 @@ class Metrics:
         )
         for whom in get_args(Whom):
             self._sheds.labels(whom)
+        self._abandoned = Counter(
+            "tidegate_waiting_room_abandoned_total",
+            "Places in line that were called and not used",
+            ["campaign"],
+            registry=self.registry,
+        )
         self._failures = Counter(
             "tidegate_store_call_failures_total", "Store calls that failed", ["verb", "kind"], registry=self.registry
         )
@@ -272,6 +278,10 @@ class Metrics:
     def count_shadow_refusal(self, known: KnownCampaign | None) -> None:
         """Count a request that a breaker in shadow would have refused."""
         self._shadow_refusals.labels(OTHER if known is None else self.campaign_label(known.campaign.id)).inc()
+
+    def count_abandoned(self, campaign_id: str, places: int) -> None:
+        """Count places in the campaign's line whose holders did not come when they were called."""
+        self._abandoned.labels(self.campaign_label(campaign_id)).inc(places)
 
     def campaign_label(self, campaign_id: str) -> str:
         """The campaign's id, or `other` once too many have one."""
