@@ -132,9 +132,8 @@ async def extend(room: Room, campaign: Campaign) -> None:
 
 
 async def is_idle(room: Room) -> bool:
-    return [await room.client.hget(name, "state") for name in await room.key_names() if b"rq:worker:" in name] == [
-        b"idle"
-    ]
+    workers = [name async for name in room.client.scan_iter("rq:worker:*", _type="hash")]
+    return [await room.client.hget(name, "state") for name in workers] == [b"idle"]
 
 
 async def is_written(room: Room) -> bool:
