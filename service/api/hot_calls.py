@@ -76,7 +76,12 @@ def refused_unread(parts: Parts, campaign_id: str, ticket: bytes = b"") -> Answe
     """The answer, before a body is read, to everybody while a breaker is open, and to newcomers in an overload."""
     if parts.breaker.refuses_everybody(campaign_id):
         return paused(parts, campaign_id)
-    if not ticket and (parts.issuing.is_nearly_full or parts.breaker.sheds_newcomers):
+    return None if ticket else shed_unread(parts, campaign_id)
+
+
+def shed_unread(parts: Parts, campaign_id: str) -> Answer | None:
+    """The answer to a newcomer, before his body is read, while the places left are kept for those who waited before."""
+    if parts.issuing.is_nearly_full or parts.breaker.sheds_newcomers:
         parts.metrics.count_unserved("issue", parts.catalogue.known(campaign_id), OVERLOADED)
         return issue_refusal(OVERLOADED)
     return None
