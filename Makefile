@@ -27,7 +27,8 @@ test: $(VENV)/.dev ## run the tests
 	@$(IN_VENV) pytest $(ARGS)
 
 soak: $(VENV)/.dev ## live many more lives of the store and the breaker: ARGS adds pytest options
-	@TIDEGATE_SOAK_EXAMPLES=5000 $(IN_VENV) pytest tests/store/test_model.py tests/gate/test_breaker_simulation.py $(ARGS)
+	@TIDEGATE_SOAK_EXAMPLES=5000 $(IN_VENV) pytest -rP tests/store/test_model.py tests/store/test_a_million_steps.py \
+		tests/gate/test_breaker_simulation.py $(ARGS)
 
 lint: $(VENV)/.dev ## format, lint, types, import contracts, Prometheus rules, settings table
 	$(VENV)/bin/ruff format --check .

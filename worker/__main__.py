@@ -1,8 +1,9 @@
 """Why: `python -m worker` is the process that does the jobs, one after the other, until it is asked to stop."""
 
+import logging
 import time
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from rq import SimpleWorker
@@ -18,7 +19,24 @@ WORKER_TTL_S: Final = 30
 MAINTENANCE_EVERY_S: Final = 30
 LONGEST_RECONNECT_PAUSE_S: Final = 5.0
 
+RQ_MISSES_ITS_STORE: Final = "Worker %s: could not connect to Redis instance"
+"""How the line begins that RQ would log every few seconds while the queue is away."""
+
 log = structlog.get_logger("tidegate.worker")
+
+
+class Absence(logging.Filter):
+    """Lets RQ say once that the queue is away, and no more until it was back."""
+
+    noted = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is one to log."""
+        is_news = not self.noted
+        if str(record.msg).startswith(RQ_MISSES_ITS_STORE):
+            self.noted = True
+            return is_news
+        return True
 
 
 class JobWorker(SimpleWorker):
@@ -26,6 +44,7 @@ class JobWorker(SimpleWorker):
 
     max_connection_wait_time = LONGEST_RECONNECT_PAUSE_S
     asked_to_stop = False
+    absence = Absence()
 
     def handle_warm_shutdown_request(self) -> None:
         """Remember it: `work` returns after its job, as it does when the store is gone."""
@@ -34,6 +53,13 @@ class JobWorker(SimpleWorker):
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
         """How many seconds after the job's start its worker counts as dead."""
         return SILENT_AFTER_S
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Tell the queue that this worker lives, and the log if the queue had been away."""
+        super().heartbeat(timeout, pipeline)
+        if self.absence.noted and pipeline is None:
+            self.absence.noted = False
+            log.info("the queue answers again")
 
     def subscribe(self) -> None:
         """Take no remote commands: whoever runs the process stops it with a signal."""
@@ -63,6 +89,7 @@ def main() -> None:
     jobs = JobQueue(settings.effective_queue_url)
     start_courier(settings)
     log.info("worker started")
+    logging.getLogger("rq.worker").addFilter(JobWorker.absence)
     while not work(jobs):
         leave_on_signals()
         wait_for(jobs)

@@ -14,6 +14,7 @@ from service.api import (
     campaigns,
     coupons,
     deactivations,
+    docs,
     events,
     exports,
     extensions,
@@ -83,12 +84,13 @@ def fastapi_lane(parts: Parts, fast_lane: FastLane | None = None) -> ASGIApp:
         lifespan=lifespan,
         redirect_slashes=False,
         responses={"default": {"model": Problem, "description": "A problem (RFC 9457)"}},
+        docs_url=None,
         redoc_url=None,
     )
     app.state.parts = parts
     for part in (
         *(campaigns, coupons, deactivations, quotas, tickets, extensions, outages, jobs, imports, exports),
-        *(events, webhooks, merchants, status, operations),
+        *(events, webhooks, merchants, status, operations, docs),
     ):
         app.include_router(part.router)
     app.add_exception_handler(Refused, _refused)

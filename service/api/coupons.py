@@ -54,11 +54,11 @@ def _body(model: type[Wire]) -> dict[str, Any]:
 )
 async def issue(campaign_id: str, request: Request, parts: PartsOf) -> AnswerResponse:
     """Issue one coupon to a user. Repeating a request with its Idempotency-Key gives the same coupon again."""
-    refused = hot_calls.refused_unread(parts, campaign_id)
-    if refused is not None:
-        return AnswerResponse(refused)
     head = request.headers.raw
     key, ticket = header(head, b"idempotency-key"), header(head, hot_calls.TICKET)
+    refused = hot_calls.refused_unread(parts, campaign_id, ticket)
+    if refused is not None:
+        return AnswerResponse(refused)
     return AnswerResponse(await hot_calls.issue(parts, campaign_id, key, await request.body(), ticket))
 
 

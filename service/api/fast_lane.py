@@ -184,6 +184,8 @@ class IssueExchange(Exchange):
 
     def _enter(self, body: bytes) -> Answer | None:
         parts, known = self._lane.parts, self._known
+        if (shed := hot_calls.shed_unread(parts, known.campaign.id)) is not None:
+            return shed
         wish = hot_calls.read_issue(parts, known.campaign.id, self._asked.idempotency_key, body)
         if isinstance(wish, Answer):
             return wish

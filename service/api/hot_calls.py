@@ -11,6 +11,7 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from service.api.admission import claim_admitted
+from service.api.metrics import Whom
 from service.api.parts import Parts
 from service.api.problems import (
     Answer,
@@ -35,6 +36,7 @@ from service.domain.outcomes import (
     UnknownCode,
 )
 from service.domain.validity import DAY_MS, Duration
+from service.gate.group_commit import OVERLOADED
 from service.store.catalogue import KnownCampaign
 from service.store.coupons import IssueRequest, RedeemRequest
 from service.store.scripts import StoreError
@@ -66,12 +68,23 @@ async def issue(parts: Parts, campaign_id: str, key: bytes, body: bytes, ticket:
         if isinstance(claim, Answer):
             return claim
         request = replace(request, key_digest=claim)
-    return issue_answer(parts, known, shard, request, await parts.issuing.submit(known, shard, request))
+    outcome = await parts.issuing.submit(known, shard, request)
+    return issue_answer(parts, known, shard, request, outcome, "ticket_holder" if ticket else "newcomer")
 
 
-def refused_unread(parts: Parts, campaign_id: str) -> Answer | None:
-    """The answer to everybody while a breaker is open, before a body is read; None while it lets anyone in."""
-    return paused(parts, campaign_id) if parts.breaker.refuses_everybody(campaign_id) else None
+def refused_unread(parts: Parts, campaign_id: str, ticket: bytes = b"") -> Answer | None:
+    """The answer, before a body is read, to everybody while a breaker is open, and to newcomers in an overload."""
+    if parts.breaker.refuses_everybody(campaign_id):
+        return paused(parts, campaign_id)
+    return None if ticket else shed_unread(parts, campaign_id)
+
+
+def shed_unread(parts: Parts, campaign_id: str) -> Answer | None:
+    """The answer to a newcomer, before his body is read, while the places left are kept for those who waited before."""
+    if parts.issuing.is_nearly_full or parts.breaker.sheds_newcomers:
+        parts.metrics.count_unserved("issue", parts.catalogue.known(campaign_id), OVERLOADED)
+        return issue_refusal(OVERLOADED)
+    return None
 
 
 def read_issue(parts: Parts, campaign_id: str, key: bytes, body: bytes) -> tuple[str, bytes] | Answer:
@@ -104,7 +117,12 @@ def placed(known: KnownCampaign, wish: tuple[str, bytes]) -> tuple[int, IssueReq
 
 
 def issue_answer(
-    parts: Parts, known: KnownCampaign, shard: int, request: IssueRequest, outcome: IssueOutcome
+    parts: Parts,
+    known: KnownCampaign,
+    shard: int,
+    request: IssueRequest,
+    outcome: IssueOutcome,
+    whom: Whom = "newcomer",
 ) -> Answer:
     """What the user is told."""
     match outcome:
@@ -113,7 +131,7 @@ def issue_answer(
         case Replayed():
             return Answer(201, parts.spelling(known).issued(shard, request.user_id, outcome), REPLAYED)
         case Overloaded() | StoreUnavailable():
-            parts.metrics.count_unserved("issue", known, outcome)
+            parts.metrics.count_unserved("issue", known, outcome, whom)
             return issue_refusal(outcome)
         case _:
             return issue_refusal(outcome)
@@ -160,7 +178,7 @@ def redeem_answer(parts: Parts, known: KnownCampaign, sealed: str | None, outcom
             body = parts.spelling(known).redemption(outcome.redemption, code)
             return Answer(201, body, REPLAYED)
         case Overloaded() | StoreUnavailable():
-            parts.metrics.count_unserved("redeem", known, outcome)
+            parts.metrics.count_unserved("redeem", known, outcome, "redemption")
             return redeem_refusal(outcome)
         case _:
             return redeem_refusal(outcome)

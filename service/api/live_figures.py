@@ -15,9 +15,11 @@ from service.domain.breaker import Mode, State
 from service.domain.campaign import CampaignStatus, scheduled_status
 from service.domain.coupon import Counters
 from service.domain.ramp import ALL
+from service.domain.webhooks import Health, Webhook
 from service.store.catalogue import CampaignLedger
 from service.store.extension_progress import ExtensionProgress
 from service.store.jobs import QueueFigures
+from service.store.long_jobs import JobRecord
 from service.store.recounts import Recount
 from service.store.scripts import StoreError
 
@@ -36,6 +38,8 @@ class StoreFigures:
     memory_bytes: int
     memory_max_bytes: int
     queue: QueueFigures
+    jobs: list[JobRecord]
+    webhooks: list[tuple[Webhook, Health]]
 
 
 async def exposition(parts: Parts) -> bytes:
@@ -72,6 +76,8 @@ async def _look(parts: Parts) -> StoreFigures:
         memory_bytes,
         memory_max_bytes,
         await parts.jobs.figures(),
+        await parts.long_jobs.open_jobs(),
+        await parts.webhooks.list(),
     )
 
 
@@ -106,6 +112,12 @@ def _process_families(parts: Parts, store_up: bool) -> Iterator[Metric]:
         [([name, s], circuit.record.state is s) for name, circuit in campaigns for s in State],
     )
     yield _gauge(
+        "campaign_breaker_mode",
+        "Who rules them",
+        ["campaign", "mode"],
+        [([name, m], circuit.mode is m) for name, circuit in campaigns for m in Mode],
+    )
+    yield _gauge(
         "campaign_breaker_signal",
         "The signals that open them",
         ["campaign", "signal"],
@@ -128,6 +140,9 @@ def _store_families(figures: StoreFigures | None) -> Iterator[Metric]:
         for made in figures.extensions
     ]
     yield _gauge("extension_progress_ratio", "Write-through of extensions", ["campaign", "extension"], progress)
+    yield from _long_job_families(figures.jobs)
+    failing = [([hook.id], health.failing_since_ms / 1000) for hook, health in figures.webhooks if health.failures]
+    yield _gauge("webhook_failing_since_timestamp_seconds", "When their failures began", ["webhook"], failing)
     yield from _campaign_families(figures.ledgers)
     yield from _recount_families(figures)
 
@@ -172,11 +187,30 @@ def _campaign_families(ledgers: list[CampaignLedger]) -> Iterator[Metric]:
         [([x.campaign.id, x.campaign.benefit.currency], x.amounts.liability) for x in ledgers],
     )
     yield _gauge(
+        "money_issued",
+        "What all coupons ever issued could cost at most, drawn amounts included, in minor units",
+        ["campaign", "currency"],
+        [([x.campaign.id, x.campaign.benefit.currency], x.amounts.issued) for x in ledgers],
+    )
+    yield _gauge(
         "money_conservation_error",
         "How far the money of all states is from what was issued and is committed, in minor units",
         ["campaign", "currency"],
         [([x.campaign.id, x.campaign.benefit.currency], x.money_conservation_error) for x in ledgers],
     )
+
+
+def _long_job_families(jobs: list[JobRecord]) -> Iterator[Metric]:
+    """Of each kind and campaign the job that has been open for longest: the others wait for it."""
+    oldest: dict[tuple[str, str], JobRecord] = {}
+    for job in jobs:
+        oldest.setdefault((job.kind, job.campaign_id), job)
+    shown = list(oldest.items())[:MAX_CAMPAIGN_LABELS]
+    labels = ["kind", "campaign"]
+    done = [(place, float(job.progress.done)) for place, job in shown]
+    yield _gauge("long_job_done", "How far the oldest open job of a kind is", labels, done)
+    opened = [(place, job.opened_at_ms / 1000) for place, job in shown]
+    yield _gauge("long_job_opened_timestamp_seconds", "When that job was opened", labels, opened)
 
 
 def _recount_families(figures: StoreFigures) -> Iterator[Metric]:

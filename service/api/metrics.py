@@ -8,7 +8,7 @@ import os
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Sequence
-from typing import Final, Literal, assert_never
+from typing import Final, Literal, assert_never, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -49,6 +49,8 @@ from service.gate.signals import BatchReport
 from service.gate.transition import Transition
 from service.store.catalogue import KnownCampaign
 
+Whom = Literal["newcomer", "ticket_holder", "redemption"]
+"""Classes of callers, in the order in which an overloaded process sheds them."""
 MAX_CAMPAIGN_LABELS: Final = 100
 OTHER: Final = "other"
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -178,6 +180,20 @@ class Metrics:
             ["campaign"],
             registry=self.registry,
         )
+        self._sheds = Counter(
+            "tidegate_shed_total",
+            "Requests refused because the process is overloaded, by class of the caller",
+            ["class"],
+            registry=self.registry,
+        )
+        for whom in get_args(Whom):
+            self._sheds.labels(whom)
+        self._abandoned = Counter(
+            "tidegate_waiting_room_abandoned_total",
+            "Places in line that were called and not used",
+            ["campaign"],
+            registry=self.registry,
+        )
         self._failures = Counter(
             "tidegate_store_call_failures_total", "Store calls that failed", ["verb", "kind"], registry=self.registry
         )
@@ -208,6 +224,7 @@ class Metrics:
         self._requests: dict[tuple[str, int], RequestTally] = {}
         self._batches = {verb: self._batch_children(verb) for verb in ("issue", "redeem", "ticket", "claim")}
         self._unserved: Tally[tuple[str, str, str]] = Tally()
+        self._shed: Tally[Whom] = Tally()
 
     def observe_request(self, call: str, status: int, seconds: float) -> None:
         """Count an HTTP request: `call` is issue, redeem, stream or other."""
@@ -235,9 +252,15 @@ class Metrics:
         self._count(self._redemptions, known.campaign.id, outcomes)
 
     def count_unserved(
-        self, verb: Literal["issue", "redeem"], known: KnownCampaign | None, outcome: IssuancePaused | NotServed
+        self,
+        verb: Literal["issue", "redeem"],
+        known: KnownCampaign | None,
+        outcome: IssuancePaused | NotServed,
+        whom: Whom = "newcomer",
     ) -> None:
         """Count an outcome that no batch decided. An unknown campaign's name is the caller's, and no label."""
+        if isinstance(outcome, Overloaded):
+            self._shed[whom] += 1
         campaign = OTHER if known is None else self.campaign_label(known.campaign.id)
         self._unserved[verb, campaign, outcome_label(outcome)] += 1
 
@@ -256,6 +279,10 @@ class Metrics:
         """Count a request that a breaker in shadow would have refused."""
         self._shadow_refusals.labels(OTHER if known is None else self.campaign_label(known.campaign.id)).inc()
 
+    def count_abandoned(self, campaign_id: str, places: int) -> None:
+        """Count places in the campaign's line whose holders did not come when they were called."""
+        self._abandoned.labels(self.campaign_label(campaign_id)).inc(places)
+
     def campaign_label(self, campaign_id: str) -> str:
         """The campaign's id, or `other` once too many have one."""
         if campaign_id not in self._campaigns:
@@ -271,6 +298,9 @@ class Metrics:
         for (verb, campaign, outcome), number in self._unserved.items():
             (self._issues if verb == "issue" else self._redemptions).labels(campaign, outcome).inc(number)
         self._unserved.clear()
+        for whom, number in self._shed.items():
+            self._sheds.labels(whom).inc(number)
+        self._shed.clear()
 
     def exposition(self) -> bytes:
         """What was counted, in Prometheus' text format; with several API processes, by all of them."""

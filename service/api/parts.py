@@ -123,6 +123,7 @@ class Parts:
             bounds,
             self.metrics.observe_batch,
         )
+        self.waiting_rooms.on_abandoned.append(self.metrics.count_abandoned)
         self.noticeboard = Noticeboard(self.breaker, self.catalogue, self.waiting_rooms)
         self._spellings: dict[str, CampaignSpelling] = {}
 

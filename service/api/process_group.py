@@ -19,7 +19,7 @@ def group_of(path: str) -> Group | None:
     match path.split("/")[1:]:
         case ["v1", "redemptions" | "merchants", *_] | ["v1", "coupons", _, "redemptions"]:
             return "redeem"
-        case ["v1", "coupons", _] | ["livez" | "readyz" | "metrics" | "docs" | "openapi.json"]:
+        case ["v1", "coupons", _] | ["livez" | "readyz" | "metrics" | "openapi.json"] | ["docs", *_]:
             return None
         case _:
             return "issue"

@@ -19,7 +19,7 @@ from service.domain.breaker import (
     share_permille,
 )
 from service.domain.ramp import ALL, StrangersPlaces
-from service.domain.saturation import Sample, Verdict, Watch, evaluate, judge, quorum
+from service.domain.saturation import Sample, Signal, Verdict, Watch, evaluate, judge, quorum
 
 LEAST_PER_SECOND: Final = 100.0
 """What a replica is taken to serve that has not served anybody of late."""
@@ -64,6 +64,11 @@ class Circuit:
         if self.own_record.state is State.OPEN and self.own_record.epoch != self._joined_epoch:
             return self.own_record.reason
         return self._watch.tripped[0] if self._watch.tripped else ""
+
+    @property
+    def runs_late(self) -> bool:
+        """Whether the event loop has been late for as many samples as trip the breaker, but for the last of them."""
+        return self._watch.streaks.get(Signal.EVENT_LOOP_LAG, 0) >= max(1, self._policy.samples_to_trip - 1)
 
     def feel(self, sample: Sample, own_ms: int, draw: float) -> BreakerRecord:
         """Take one more sample, and return this replica's own record as it was before it."""

@@ -64,6 +64,7 @@ class Circuits:
         self.whole = Circuit(policy)
         self.campaigns: dict[str, Circuit] = {}
         self.share_permille = ALL
+        self.sheds_newcomers = False
         self.on_shadow_refusal: list[Callable[[str], None]] = []
 
     @property
@@ -192,6 +193,7 @@ class Circuits:
         whole = shares.pop(WHOLE, ALL)
         self.share_permille = 0 if self._holds and self.whole.mode is Mode.AUTO else whole
         self._shares, self._shadows = shares, shadows
+        self.sheds_newcomers = self.whole.runs_late and not self.whole.mode.refuses_nobody
 
     def _note_shadow(self, campaign_id: str, user_id: str) -> None:
         share = min(self._shadows.get(WHOLE, ALL), self._shadows.get(campaign_id, ALL))

@@ -25,6 +25,8 @@ OVERLOADED: Final = Overloaded()
 STORE_UNAVAILABLE: Final = StoreUnavailable()
 MAX_CALLS: Final = 2
 """Calls under way at once for one shard and verb: while the store works on one, the next is on its way."""
+KEPT_SHARE: Final = 8
+"""Every so manieth place in line is kept for those who have waited before, elsewhere."""
 WORTH_ANOTHER_CALL: Final = 32
 """Only so many who wait are worth a second call; fewer pay less when they share the next one."""
 
@@ -78,7 +80,13 @@ class GroupCommit(Generic[Request, Outcome]):
         self._count = count
         self._clock = clock
         self._waiting = 0
+        self._nearly_full = bounds.max_waiting - bounds.max_waiting // KEPT_SHARE
         self._lines: dict[str, _Line[Request, Outcome]] = {}
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """Whether only the kept places are left: nobody new should be let into the line."""
+        return self._waiting >= self._nearly_full
 
     async def submit(
         self, campaign: KnownCampaign, shard: int, request: Request

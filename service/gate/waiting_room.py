@@ -69,6 +69,7 @@ class WaitingRooms:
     """The lines that this process knows of, by campaign. Keep `run` running.
 
     `lines` is the hot path's look-up: a campaign is in it while its room is in use. `clock` is monotonic, in seconds.
+    `on_abandoned` hears how many of a campaign's places were called in vain, each place once in all processes.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class WaitingRooms:
         )
         self._claims: GroupCommit[Claimant, bool] = GroupCommit("claim", store.claimed, bounds, observe, _count_nothing)
         self.lines: dict[str, Sight] = {}
+        self.on_abandoned: list[Callable[[str, int], None]] = []
 
     async def take(self, known: KnownCampaign) -> TakeOutcome | Overloaded | StoreUnavailable:
         """Take the next number of the campaign's line, unless everybody may go straight in."""
@@ -174,10 +176,14 @@ class WaitingRooms:
         campaign_id = known.campaign.id
         passed = self._passed.pop(campaign_id, Counter())
         try:
-            return await self._store.turn(known, self._share(campaign_id), wanted, passed)
+            turned = await self._store.turn(known, self._share(campaign_id), wanted, passed)
         except StoreError:
             self._passed[campaign_id] = self._passed.get(campaign_id, Counter()) + passed
             raise
+        if isinstance(turned, Turned) and turned.abandoned:
+            for listener in self.on_abandoned:
+                listener(campaign_id, turned.abandoned)
+        return turned
 
     def _keep(self, campaign_id: str, line: Line) -> None:
         # Calls overlap, and an answer that was overtaken must not bring an older line back.

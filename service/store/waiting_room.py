@@ -26,10 +26,14 @@ Claimant: TypeAlias = tuple[str, int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Turned:
-    """The line as it now is, and the numbers that were handed out: None where everybody may go straight in."""
+    """The line as it now is, and the numbers that were handed out: None where everybody may go straight in.
+
+    `abandoned` is how many of those called had not come when their calls ended in this turn.
+    """
 
     line: Line
     numbers: range | None
+    abandoned: int
 
 
 class WaitingRoomStore:
@@ -62,10 +66,10 @@ class WaitingRoomStore:
             msgpack.packb([number for pair in passed.items() for number in pair]),
         )
         match reply:
-            case [b"line", now_ms, opened_at_ms, paused, rate, next_number, called, first, places, flat]:
+            case [b"line", now_ms, opened_at_ms, paused, rate, next_number, called, first, places, flat, abandoned]:
                 calls = tuple(Call(at_ms, number) for at_ms, number in zip(flat[::3], flat[1::3], strict=True))
                 line = Line(now_ms, opened_at_ms or None, bool(paused), rate, next_number, called, calls)
-                return Turned(line, None if places < 0 else range(first, first + places))
+                return Turned(line, None if places < 0 else range(first, first + places), abandoned)
             case [b"not_running", status]:
                 return CampaignStatus(status.decode())
             case _:

@@ -1,6 +1,8 @@
 """The API explains itself: every call of the contract stands in /openapi.json, and /docs shows it."""
 
+import re
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 
@@ -98,7 +100,16 @@ async def test_the_two_hot_calls_are_declared_with_body_and_header(api: Caller) 
         assert (set(schema["required"]), schema["additionalProperties"]) == (required, False)
 
 
-async def test_the_documents_are_a_page(api: Caller) -> None:
+async def test_the_documents_are_a_page_that_needs_nothing_from_elsewhere(api: Caller) -> None:
     page = await api.http.get("/docs")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert "/openapi.json" in page.text
+    assert "://" not in page.text
+    assert "url: 'openapi.json'" in page.text
+    assert '"validatorUrl": null' in page.text
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) == 3
+    for address in loaded:
+        asset = await api.http.get(urljoin("/docs", address))
+        assert (asset.status_code, len(asset.content) > 1_000) == (200, True), address
+    for address in ("redoc.standalone.js", "../__init__.py", "%2e%2e%2f__init__.py"):
+        assert (await api.http.get(f"/docs/{address}")).status_code in (404, 422), address

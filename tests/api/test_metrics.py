@@ -5,9 +5,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.api import metrics
 from service.api.parts import Parts
+from service.domain.breaker import Mode
 from service.domain.campaign import CampaignStatus
+from service.domain.webhooks import Health
 from tests.api.caller import Caller
-from tests.store.desk import Room
+from tests.store.desk import LAUNCH, Room
+from tests.story.test_deploy import COUNTERS_AND_GAUGES, HISTOGRAMS
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +78,39 @@ async def test_every_promised_metric_is_there_with_its_labels(api: Caller) -> No
     families = list(text_string_to_metric_families(text))
     assert all(family.documentation and family.type != "unknown" for family in families)
     assert len({family.name for family in families}) == len(families)
+
+
+async def test_whatever_rules_and_dashboard_read_is_on_a_real_exposition(api: Caller) -> None:
+    families = {family.name for family in text_string_to_metric_families(await api.metrics())}
+    assert {f"tidegate_{name.removesuffix('_total')}" for name in (*COUNTERS_AND_GAUGES, *HISTOGRAMS)} == families
+
+
+async def test_open_jobs_and_webhooks_that_fail_are_shown_and_what_is_well_is_not(api: Caller, parts: Parts) -> None:
+    await api.open()
+    await api.extend()
+    register = {"url": "https://receiver.example/", "types": ["coupon.issued"]}
+    failing, _well = [(await api.http.post("/v1/webhooks", json=register)).json()["id"] for _ in range(2)]
+    hooks = {hook.id: hook for hook, _ in await parts.webhooks.list()}
+    await parts.webhooks.note_failure(hooks[failing], Health().after_failure("no answer", LAUNCH, 1_000_000))
+    text = await api.metrics()
+    assert samples(text, "webhook_failing_since_timestamp_seconds") == [({"webhook": failing}, LAUNCH / 1000)]
+    of_extension = {"kind": "extension", "campaign": "spring"}
+    assert samples(text, "long_job_done") == [(of_extension, 0)]
+    assert samples(text, "long_job_opened_timestamp_seconds") == [(of_extension, LAUNCH / 1000)]
+
+
+async def test_what_was_issued_and_who_decides_about_a_campaign_are_shown(api: Caller) -> None:
+    await api.open(
+        benefit={"kind": "red_envelope", "pot": 1000, "shares": 10, "min_share": 1, "currency": "CNY"},
+        max_coupons=10,
+        budget=None,
+    )
+    drawn = (await api.issue()).json()["benefit"]["amount"]
+    await api.override("forced_open", campaign="spring")
+    text = await api.metrics()
+    assert value(text, "money_issued", campaign="spring", currency="CNY") == drawn
+    modes = {own["mode"]: number for own, number in samples(text, "campaign_breaker_mode")}
+    assert modes == {mode.value: float(mode is Mode.FORCED_OPEN) for mode in Mode}
 
 
 async def test_no_label_names_a_user_a_code_a_key_or_what_a_caller_made_up(api: Caller) -> None:

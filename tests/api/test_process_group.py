@@ -45,7 +45,7 @@ async def test_each_group_serves_its_calls_and_sends_the_others_elsewhere(room: 
         redeemed = await till.redeem(code)
         assert (redeemed.status_code, (await till.settle("rollback", redeemed.json()["id"])).status_code) == (201, 200)
         for caller in (desk, till):
-            for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json"):
+            for path in ("/livez", "/readyz", "/metrics", "/docs", "/docs/swagger-ui.css", "/openapi.json"):
                 assert (await caller.http.get(path)).status_code == 200, path
 
 

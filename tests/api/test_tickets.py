@@ -194,6 +194,7 @@ async def test_a_place_that_was_called_and_not_used_is_gone_but_its_coupon_would
     assert refusal(await issue(api, late)) == (410, "ticket_expired")
     await pass_time(room, parts, RAMP_MS / 1000)
     assert parts.waiting_rooms.lines == {}
+    assert 'tidegate_waiting_room_abandoned_total{campaign="spring"} 1.0' in await api.metrics()
     assert (await issue(api, used, "bob")).json() == issued.json()
     assert (await stands(api, used))["status"] == "used"
     assert refusal(await issue(api, late)) == (410, "ticket_expired")

@@ -53,9 +53,24 @@ def test_as_many_strangers_have_a_place_on_the_ramp_as_it_can_take_and_the_other
         assert places.after_ms(number) <= RAMP.length_ms
     ends_ms = RAMP.length_ms + WHOLE_SECOND_MS
     behind = [places.after_ms(on_ramp + n) - ends_ms for n in range(round(30 * per_second))]
+    assert min(behind) >= 0
     for begin_ms in range(0, 30_000, 1_000):
         comes = sum(begin_ms <= behind_ms < begin_ms + 1_000 for behind_ms in behind)
         assert comes == pytest.approx(FILLED * per_second, rel=0.05)
+
+
+def test_those_invited_leave_a_tenth_of_the_ramps_room_to_the_unpunctual() -> None:
+    per_second, dice, arrivals = 3_000.0, random.Random(2), []
+    places = StrangersPlaces(RAMP, per_second)
+    for number in range(RAMP.strangers(per_second)):
+        arrivals.append(places.after_ms(number))
+        place = dice.randrange(ALL)
+        if place >= RAMP.share_permille(arrivals[-1]):
+            arrivals.append(RAMP.reaches_user_after_ms(place))
+    for begin_ms in range(0, RAMP.length_ms, 3_000):
+        room = per_second * 3 * RAMP.share_permille(begin_ms + 1_500) / ALL
+        came = sum(begin_ms <= arrival < begin_ms + 3_000 for arrival in arrivals)
+        assert came == pytest.approx(FILLED * room, rel=0.05)
 
 
 def test_a_line_that_is_too_long_ends_all_the_same_and_its_end_is_spread() -> None:

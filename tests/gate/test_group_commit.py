@@ -141,6 +141,25 @@ async def test_a_full_line_turns_people_away_at_once_and_takes_them_again_later(
     assert [await asked for asked in first + waiting + later] == ["A", "B", "C", "F"]
 
 
+async def test_a_line_is_nearly_full_when_only_an_eighth_of_its_places_is_left() -> None:
+    door = Door(max_waiting=17)
+    first = door.ask("a")
+    await settle()
+    waiting = door.ask("b" * 14)
+    await settle()
+    assert not door.commit.is_nearly_full
+    waiting += door.ask("c")
+    await settle()
+    assert door.commit.is_nearly_full
+    kept, turned_away = door.ask("de"), door.ask("f")
+    await settle()
+    assert [asked.done() for asked in kept + turned_away] == [False, False, True]
+    await door.let_through()
+    await door.let_through()
+    assert not door.commit.is_nearly_full
+    await asyncio.gather(*first, *waiting, *kept, *turned_away)
+
+
 async def test_whoever_has_waited_too_long_is_sent_away_and_those_behind_him_are_served() -> None:
     door = Door()
     first = door.ask("a")

@@ -33,10 +33,12 @@ COUNTERS_AND_GAUGES: Final = (
     *("issue_total", "redeem_total", "store_call_failures_total", "build_info"),
     *("breaker_state", "breaker_transitions_total", "breaker_signal", "breaker_share_ratio", "breaker_mode"),
     *("breaker_shadow_refusals_total", "campaign_breaker_state", "campaign_breaker_signal"),
-    *("campaign_breaker_transitions_total", "in_flight_limit"),
+    *("campaign_breaker_transitions_total", "campaign_breaker_mode", "in_flight_limit", "shed_total"),
+    *("waiting_room_tickets", "waiting_room_abandoned_total", "status_listeners"),
+    *("long_job_done", "long_job_opened_timestamp_seconds", "webhook_failing_since_timestamp_seconds"),
     *("campaign_status", "coupons", "coupons_issued", "coupons_remaining", "budget_remaining", "liability"),
     *("bucket_tokens", "coupon_conservation_error", "extension_progress_ratio"),
-    *("recount_error", "recount_age_seconds"),
+    *("recount_error", "recount_age_seconds", "money_issued", "money_conservation_error"),
     *("queue_jobs", "queue_oldest_job_age_seconds", "store_memory_bytes", "store_memory_max_bytes", "store_up"),
 )
 REPORTED: Final = {f"tidegate_{name}" for name in COUNTERS_AND_GAUGES} | {

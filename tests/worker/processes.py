@@ -68,9 +68,12 @@ class Process:
         self._lines = lines
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        """Its log lines of one event; each of its lines must be JSON."""
-        lines = [json.loads(line) for line in self._lines.read_text().splitlines()]
-        return [line for line in lines if line["event"] == event]
+        """Its log lines of one event."""
+        return [line for line in self.lines() if line["event"] == event]
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All that it logged; each of its lines must be JSON."""
+        return [json.loads(line) for line in self._lines.read_text().splitlines()]
 
     def stop(self, number: signal.Signals) -> int:
         """Send a signal and return the exit code."""

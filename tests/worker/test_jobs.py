@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -34,7 +35,7 @@ from service.store.jobs import (
 from service.store.long_jobs import JobRecord, JobStatus, NewJob, extension_job
 from tests.store.desk import Room
 from tests.worker.processes import BATCH, NEXT_WEEK, in_the_store, open_with_coupons, progress
-from worker.__main__ import JobWorker
+from worker.__main__ import RQ_MISSES_ITS_STORE, Absence, JobWorker
 
 COUPONS: Final = "tg:{spring:0}:coupons:0"
 
@@ -55,6 +56,15 @@ def signals_stay_as_they_were() -> Iterator[None]:
 async def open_and_extend(room: Room) -> None:
     desk = await open_with_coupons(room, batches=1)
     await desk.extend(NEXT_WEEK)
+
+
+def test_rq_says_once_that_the_queue_is_away_and_again_after_it_was_back() -> None:
+    absence = Absence()
+    missed = logging.makeLogRecord({"msg": f"{RQ_MISSES_ITS_STORE}: %s retrying in %d seconds..."})
+    assert [absence.filter(missed) for _ in range(3)] == [True, False, False]
+    assert absence.filter(logging.makeLogRecord({"msg": "something else"}))
+    absence.noted = False
+    assert [absence.filter(missed) for _ in range(2)] == [True, False]
 
 
 def a_worker(jobs: JobQueue) -> JobWorker:

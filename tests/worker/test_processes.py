@@ -112,19 +112,28 @@ def test_worker_and_scheduler_outlive_a_restart_of_the_store_and_say_so_once(tmp
             running("worker", server.url, tmp_path) as worker,
             running("worker.schedule", server.url, tmp_path) as scheduler,
         ):
+            eventually(lambda: in_the_store(server.url, is_idle), "the worker waits for jobs")
             server.kill()
+            eventually(lambda: worker.lines()[-1]["level"] == "error", "the worker misses the queue")
             eventually(lambda: bool(scheduler.events("the store does not answer")), "the scheduler misses the store")
             server.start()
             in_the_store(server.url, partial(extend, campaign=desk.campaign))
             eventually(lambda: in_the_store(server.url, is_written), "the extension is written through")
             assert len(scheduler.events("the store does not answer")) == 1
             assert len(scheduler.events("the store answers again")) == 1
+            assert len([line for line in worker.lines() if line["level"] == "error"]) == 1
+            assert len(worker.events("the queue answers again")) == 1
             assert scheduler.stop(signal.SIGTERM) == 0
             assert worker.stop(signal.SIGTERM) == 0
 
 
 async def extend(room: Room, campaign: Campaign) -> None:
     await room.extensions.extend(campaign, Terms(until_ms=NEXT_WEEK, reason="as asked"))
+
+
+async def is_idle(room: Room) -> bool:
+    workers = [name async for name in room.client.scan_iter("rq:worker:*", _type="hash")]
+    return [await room.client.hget(name, "state") for name in workers] == [b"idle"]
 
 
 async def is_written(room: Room) -> bool:

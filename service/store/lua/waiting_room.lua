@@ -3,7 +3,8 @@
 -- ARGV     share of the users let in (permille), ramp (ms), its start (permille), shards, how long a call counts (ms), the
 --          most that may wait, places wanted, MessagePack of passes: a call's first number, how many passed, …
 -- Returns  false for an unknown shard; {not_running, status}; else {line, now, opened_at or 0, 1 if the operator has
---          paused the campaign, rate, next number, called, first place handed out, places, {at, first, passed, …}};
+--          paused the campaign, rate, next number, called, first place handed out, places, {at, first, passed, …},
+--          how many of those called had not come when their calls ended just now};
 --          places is -1 where nobody waits and everybody may go straight in
 -- The line's pace is exact: the ramp's area times the rate. Places that nobody used come back to those behind, but add
 -- at most a tenth to the pace.
@@ -34,8 +35,8 @@ local flat = stored[1] and cmsgpack.unpack(stored[1]) or {}
 for i = 1, #flat, 3 do
   room.calls[#room.calls + 1] = { at = flat[i], first = flat[i + 1], passed = flat[i + 2] }
 end
-local rate = config.issue_rate.per_second_milli * shards
-local changed = false
+local rate, had_calls = config.issue_rate.per_second_milli * shards, #room.calls > 0
+local changed, abandoned = false, 0
 
 local function note_passes()
   for i = 1, #passes, 2 do
@@ -61,7 +62,9 @@ local function end_calls()
   while room.calls[1] and room.calls[1].at + counting_ms <= now do
     local ended = table.remove(room.calls, 1)
     local following = room.calls[1] and room.calls[1].first or room.called
-    room.returned = room.returned + math.max(0, following - ended.first - ended.passed) * TICKET
+    local unused = math.max(0, following - ended.first - ended.passed)
+    room.returned = room.returned + unused * TICKET
+    abandoned = abandoned + unused
     changed = true
   end
 end
@@ -128,8 +131,8 @@ for _, call in ipairs(room.calls) do
   flat[#flat + 1] = call.first
   flat[#flat + 1] = call.passed
 end
--- Only what has changed is written, and nothing at all where nobody waits or is awaited.
-local in_use = room.called < room.next or #room.calls > 0 or is_shut
+-- Only what has changed is written, and nothing at all where nobody waits or is awaited, or was until now.
+local in_use = room.called < room.next or had_calls or #room.calls > 0 or is_shut
 if changed and in_use and room.next > 0 then
   local fields = { 'calls', cmsgpack.pack(flat) }
   for _, name in ipairs(CREDIT_FIELDS) do
@@ -138,4 +141,5 @@ if changed and in_use and room.next > 0 then
   end
   redis.call('HSET', room_key, unpack(fields))
 end
-return { 'line', now, room.opened_at, paused and 1 or 0, rate, room.next, room.called, first, places, flat }
+return { 'line', now, room.opened_at, paused and 1 or 0, rate, room.next, room.called, first, places, flat,
+  abandoned }
