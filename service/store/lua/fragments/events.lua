@@ -9,10 +9,15 @@ local function add_to_runs(runs, sequence)
   end
 end
 
--- The runs of coupons that were found in no certain order, as a block's are.
+-- The runs of coupons that were found in no certain order, as a block's are; most often they are in order all the same.
 local function runs_of(sequences)
   local runs = {}
-  table.sort(sequences)
+  for i = 2, #sequences do
+    if sequences[i] < sequences[i - 1] then
+      table.sort(sequences)
+      break
+    end
+  end
   for _, sequence in ipairs(sequences) do
     add_to_runs(runs, sequence)
   end
