@@ -7,6 +7,7 @@ lane, which answers issue and redeem alike.
 
 import asyncio
 import time
+from functools import lru_cache
 from typing import Final, Protocol
 
 import structlog
@@ -72,7 +73,7 @@ class FastLane:
         return b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (
             self._opening(answer, default_headers),
             len(answer.body),
-            _spelled(answer.headers) if answer.headers else b"",
+            _spelled_once(answer.headers) if answer.headers else b"",
             request_id,
             b"" if keep_alive else b"connection: close\r\n",
             answer.body,
@@ -241,6 +242,12 @@ class RedeemExchange(Exchange):
             self._break()
         else:
             self.answer(answer)
+
+
+@lru_cache(maxsize=1024)
+def _spelled_once(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Of a replay, or of when to come back in whole seconds: there are few that many are sent."""
+    return _spelled(headers)
 
 
 def _spelled(headers: Headers | tuple[tuple[bytes, bytes], ...]) -> bytes:

@@ -187,10 +187,10 @@ class CouponStore:
 
 def _issue_outcome(result: list[Any]) -> IssueOutcome:
     match result:
-        case [b"issued", *described]:
-            return Issued(*described)
         case [b"replayed", *described]:
             return Replayed(*described)
+        case [b"issued", *described]:
+            return Issued(*described)
         case [b"per_user_limit"]:
             return PerUserLimit()
         case [b"per_user_daily_limit", next_day_in_ms]:
