@@ -69,6 +69,8 @@ def outcome_label(outcome: IssueOutcome | RedeemOutcome) -> str:
             return "redeemed" if outcome.redemption.hold_expires_at_ms is None else "reserved"
         case Replayed() | RedemptionReplayed():
             return "replayed"
+        case IssuancePaused():
+            return "issuance_paused"
         case RateLimited(bucket="merchant") | MerchantBusy():
             return "merchant_busy"
         case RateLimited():
@@ -85,8 +87,6 @@ def outcome_label(outcome: IssueOutcome | RedeemOutcome) -> str:
             return "budget_exhausted"
         case CampaignNotRunning():
             return "campaign_not_running"
-        case IssuancePaused():
-            return "issuance_paused"
         case Overloaded():
             return "overloaded"
         case StoreUnavailable():

@@ -107,7 +107,8 @@ class Circuits:
 
     def retry_after_s(self, campaign_id: str, user_id: str | None = None) -> int:
         """Return when somebody who was refused should come back, each at a place of his own on the ramp."""
-        circuit, times = self._stricter(campaign_id), self._times()
+        times = self._times()
+        circuit = self._stricter(campaign_id, times)
         if circuit.decided_share(times) == ALL:
             return 1 + int(self._draw() * HOLD_SPREAD_S)
         if user_id is not None:
@@ -121,7 +122,8 @@ class Circuits:
 
         `per_second` is the rate at which it is served when nothing is paused any more.
         """
-        return self._stricter(campaign_id).turn_due_in_ms(turn, per_second, self._times())
+        times = self._times()
+        return self._stricter(campaign_id, times).turn_due_in_ms(turn, per_second, times)
 
     def records_in_force(self, campaign_id: str) -> list[BreakerRecord]:
         """Return the shared records that may hold up the campaign's callers: the whole's, and its own if it has one."""
@@ -130,7 +132,7 @@ class Circuits:
 
     def status(self, campaign_id: str = WHOLE) -> IssuanceStatus:
         """Return what this process tells the public, of a campaign too: what decides here is the strictest."""
-        return self._status(self._stricter(campaign_id))
+        return self._status(self._stricter(campaign_id, self._times()))
 
     def breaker_status(self, campaign_id: str = WHOLE) -> IssuanceStatus:
         """Return where one breaker stands by itself, whatever the others say."""
@@ -166,9 +168,9 @@ class Circuits:
             circuit = self.campaigns[campaign_id] = Circuit(self._policy)
         return circuit
 
-    def _stricter(self, campaign_id: str) -> Circuit:
+    def _stricter(self, campaign_id: str, times: Times) -> Circuit:
         """The breaker that decides about a campaign's request: the campaign's own, or the whole's."""
-        circuit, times = self.campaigns.get(campaign_id), self._times()
+        circuit = self.campaigns.get(campaign_id)
         if circuit is None or self._mode_of(circuit).refuses_nobody:
             return self.whole
         if self.whole.mode.refuses_nobody or circuit.decided_share(times) < self.whole.decided_share(times):
