@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 def extend(
     reason: Reason,
     campaign: Annotated[str | None, typer.Argument(metavar="CAMPAIGN", help="Id of the campaign.")] = None,
-    to: Annotated[str | None, typer.Option(help="New expiry, with its offset: 2026-02-28T23:59:59+08:00.")] = None,
+    to: Annotated[str | None, typer.Option(help="New expiry, with its offset: 2027-02-28T23:59:59+08:00.")] = None,
     undo: Annotated[str | None, typer.Option("--undo", help="Take that extension back instead: its id.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would change.")] = False,
     include_expired: Annotated[
@@ -49,7 +49,7 @@ def extend(
 
     [dim]Examples[/dim]
 
-    [cyan]tidegate extend spring-festival --to 2026-02-28T23:59:59+08:00 --reason "too many visitors" --follow[/cyan]
+    [cyan]tidegate extend spring-festival --to 2027-02-28T23:59:59+08:00 --reason "too many visitors" --follow[/cyan]
 
     [cyan]tidegate extend --undo spring-festival.1 --reason "the wrong year"[/cyan]
     """
@@ -83,7 +83,7 @@ def moment_of(option: str, text: str) -> str:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise CommandError(
-            f"{name}: {text} is no RFC 3339 time such as 2026-02-28T23:59:59+08:00", ExitCode.BAD_INPUT
+            f"{name}: {text} is no RFC 3339 time such as 2027-02-28T23:59:59+08:00", ExitCode.BAD_INPUT
         ) from error
     if moment.tzinfo is None:
         raise CommandError(f"{name}: {text} needs its offset, such as {text}+08:00 or {text}Z", ExitCode.BAD_INPUT)
