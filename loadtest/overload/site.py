@@ -73,11 +73,6 @@ class Site:
         return tuple(api.port for api in self.issuing)
 
     @property
-    def processes(self) -> tuple[Api, ...]:
-        """All API processes."""
-        return (*self.issuing, self.redeeming)
-
-    @property
     def service(self) -> Tidegate:
         """The first process and the store, as the bench's rooms know them."""
         first, store = self.issuing[0], self.store.now

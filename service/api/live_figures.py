@@ -1,6 +1,6 @@
 """What the store and the breaker say at the moment of a scrape, as gauges."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,7 +13,6 @@ from service.api.metrics import MAX_CAMPAIGN_LABELS
 from service.api.parts import Parts
 from service.domain.breaker import Mode, State
 from service.domain.campaign import CampaignStatus, scheduled_status
-from service.domain.coupon import Counters
 from service.domain.ramp import ALL
 from service.domain.webhooks import Health, Webhook
 from service.store.catalogue import CampaignLedger
@@ -95,8 +94,10 @@ def _process_families(parts: Parts, store_up: bool) -> Iterator[Metric]:
         return
     breaker = parts.breaker
     record = breaker.record
-    yield _gauge("breaker_state", "The breaker's state", ["state"], [([s], record.state is s) for s in State])
-    yield _gauge("breaker_mode", "Who rules it", ["mode"], [([m], record.override.mode is m) for m in Mode])
+    yield _gauge(
+        "breaker_state", "The breaker's state", ["state"], [([state], record.state is state) for state in State]
+    )
+    yield _gauge("breaker_mode", "Who rules it", ["mode"], [([mode], record.override.mode is mode) for mode in Mode])
     yield _gauge("breaker_share_ratio", "Share of users let in", [], [([], breaker.share_permille / ALL)])
     yield _gauge("status_listeners", "Who follows the status here", [], [([], parts.noticeboard.listeners)])
     waiting = [([name], sight.line.waiting) for name, sight in parts.waiting_rooms.lines.items()]
@@ -109,13 +110,13 @@ def _process_families(parts: Parts, store_up: bool) -> Iterator[Metric]:
         "campaign_breaker_state",
         "The state of the campaigns' own breakers",
         ["campaign", "state"],
-        [([name, s], circuit.record.state is s) for name, circuit in campaigns for s in State],
+        [([name, state], circuit.record.state is state) for name, circuit in campaigns for state in State],
     )
     yield _gauge(
         "campaign_breaker_mode",
         "Who rules them",
         ["campaign", "mode"],
-        [([name, m], circuit.mode is m) for name, circuit in campaigns for m in Mode],
+        [([name, mode], circuit.mode is mode) for name, circuit in campaigns for mode in Mode],
     )
     yield _gauge(
         "campaign_breaker_signal",
@@ -148,55 +149,51 @@ def _store_families(figures: StoreFigures | None) -> Iterator[Metric]:
 
 
 def _campaign_families(ledgers: list[CampaignLedger]) -> Iterator[Metric]:
-    def each(name: str, help_text: str, value: "dict[str, float]") -> Metric:
-        return _gauge(name, help_text, ["campaign"], [([campaign], number) for campaign, number in value.items()])
+    def each(name: str, help_text: str, value_of: Callable[[CampaignLedger], float]) -> Metric:
+        return _gauge(name, help_text, ["campaign"], [([ledger.campaign.id], value_of(ledger)) for ledger in ledgers])
 
-    counters: dict[str, Counters] = {ledger.campaign.id: ledger.counters for ledger in ledgers}
+    def money(name: str, help_text: str, amount_of: Callable[[CampaignLedger], float | None]) -> Metric:
+        amounts = [(ledger.campaign, amount_of(ledger)) for ledger in ledgers]
+        samples = [((of.id, of.benefit.currency), amount) for of, amount in amounts if amount is not None]
+        return _gauge(name, f"{help_text}, in minor units", ["campaign", "currency"], samples)
+
     yield _gauge(
         "campaign_status",
         "Where campaigns stand",
         ["campaign", "status"],
-        [([x.campaign.id, s], scheduled_status(x.campaign, x.now_ms) is s) for x in ledgers for s in CampaignStatus],
+        [
+            ([ledger.campaign.id, status], scheduled_status(ledger.campaign, ledger.now_ms) is status)
+            for ledger in ledgers
+            for status in CampaignStatus
+        ],
     )
     yield _gauge(
         "coupons",
         "Coupons by state",
         ["campaign", "status"],
-        [([campaign, s], getattr(counter, s)) for campaign, counter in counters.items() for s in LEDGER_STATES],
-    )
-    yield each("coupons_issued", "Coupons ever issued", {c: n.issued for c, n in counters.items()})
-    yield each(
-        "coupon_conservation_error", "Issued minus all states", {c: n.conservation_error for c, n in counters.items()}
-    )
-    yield each("coupons_remaining", "Coupons not issued yet", {x.campaign.id: x.remaining for x in ledgers})
-    yield each("bucket_tokens", "Tokens in the campaign's bucket", {x.campaign.id: x.bucket_tokens for x in ledgers})
-    yield _gauge(
-        "budget_remaining",
-        "Money not committed, in minor units",
-        ["campaign", "currency"],
         [
-            ([x.campaign.id, x.campaign.benefit.currency], x.budget_remaining)
-            for x in ledgers
-            if x.budget_remaining is not None
+            ([ledger.campaign.id, state], getattr(ledger.counters, state))
+            for ledger in ledgers
+            for state in LEDGER_STATES
         ],
     )
-    yield _gauge(
-        "liability",
-        "What usable coupons can cost at most, in minor units",
-        ["campaign", "currency"],
-        [([x.campaign.id, x.campaign.benefit.currency], x.amounts.liability) for x in ledgers],
+    yield each("coupons_issued", "Coupons ever issued", lambda ledger: ledger.counters.issued)
+    yield each(
+        "coupon_conservation_error", "Issued minus all states", lambda ledger: ledger.counters.conservation_error
     )
-    yield _gauge(
+    yield each("coupons_remaining", "Coupons not issued yet", lambda ledger: ledger.remaining)
+    yield each("bucket_tokens", "Tokens in the campaign's bucket", lambda ledger: ledger.bucket_tokens)
+    yield money("budget_remaining", "Money not committed", lambda ledger: ledger.budget_remaining)
+    yield money("liability", "What usable coupons can cost at most", lambda ledger: ledger.amounts.liability)
+    yield money(
         "money_issued",
-        "What all coupons ever issued could cost at most, drawn amounts included, in minor units",
-        ["campaign", "currency"],
-        [([x.campaign.id, x.campaign.benefit.currency], x.amounts.issued) for x in ledgers],
+        "What all coupons ever issued could cost at most, drawn amounts included",
+        lambda ledger: ledger.amounts.issued,
     )
-    yield _gauge(
+    yield money(
         "money_conservation_error",
-        "How far the money of all states is from what was issued and is committed, in minor units",
-        ["campaign", "currency"],
-        [([x.campaign.id, x.campaign.benefit.currency], x.money_conservation_error) for x in ledgers],
+        "How far the money of all states is from what was issued and is committed",
+        lambda ledger: ledger.money_conservation_error,
     )
 
 
@@ -219,7 +216,7 @@ def _recount_families(figures: StoreFigures) -> Iterator[Metric]:
         "recount_error",
         "How far ledger and records are apart: coupons, money in minor units, wrong records",
         ["campaign", "of"],
-        [([campaign, of], getattr(r, of)) for campaign, r in figures.recounts.items() for of in RECOUNTED],
+        [([campaign, of], getattr(recount, of)) for campaign, recount in figures.recounts.items() for of in RECOUNTED],
     )
-    ages = [([campaign], (now_ms[campaign] - r.at_ms) / 1000) for campaign, r in figures.recounts.items()]
+    ages = [([campaign], (now_ms[campaign] - recount.at_ms) / 1000) for campaign, recount in figures.recounts.items()]
     yield _gauge("recount_age_seconds", "Since the records were last counted to the end", ["campaign"], ages)

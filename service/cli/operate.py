@@ -1,6 +1,7 @@
 """Why: the commands that steer a running Tidegate: its campaigns, their validity, its state."""
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
@@ -13,6 +14,12 @@ from service.cli.remote import Remote
 
 LONGEST_FILE: Final = 16 * 1024
 """No service takes a longer body."""
+STATUS_CHANGES: Final = {
+    "start": "Let a campaign issue coupons: now, or when its window opens.",
+    "pause": "Stop issuing for a while; coupons that are out can still be redeemed.",
+    "resume": "Issue again after a pause.",
+    "stop": "Stop issuing for good; coupons that are out can still be redeemed.",
+}
 
 CampaignId = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Id of the campaign.")]
 
@@ -58,52 +65,21 @@ def show_campaign(campaign: CampaignId, url: Url = LOCAL, api_key: ApiKey = None
     show.campaign(Remote(url, api_key).get(_path(campaign)), as_json)
 
 
-@campaigns.command()
-def start(
-    campaign: CampaignId,
-    reason: Reason = "operator",
-    url: Url = LOCAL,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Let a campaign issue coupons: now, or when its window opens."""
-    show.campaign(Remote(url, api_key).post(f"{_path(campaign)}/start", {"reason": reason}), as_json)
+def _status_change(action: str) -> Callable[..., None]:
+    def change(
+        campaign: CampaignId,
+        reason: Reason = "operator",
+        url: Url = LOCAL,
+        api_key: ApiKey = None,
+        as_json: AsJson = False,
+    ) -> None:
+        show.campaign(Remote(url, api_key).post(f"{_path(campaign)}/{action}", {"reason": reason}), as_json)
+
+    return change
 
 
-@campaigns.command()
-def pause(
-    campaign: CampaignId,
-    reason: Reason = "operator",
-    url: Url = LOCAL,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Stop issuing for a while; coupons that are out can still be redeemed."""
-    show.campaign(Remote(url, api_key).post(f"{_path(campaign)}/pause", {"reason": reason}), as_json)
-
-
-@campaigns.command()
-def resume(
-    campaign: CampaignId,
-    reason: Reason = "operator",
-    url: Url = LOCAL,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Issue again after a pause."""
-    show.campaign(Remote(url, api_key).post(f"{_path(campaign)}/resume", {"reason": reason}), as_json)
-
-
-@campaigns.command()
-def stop(
-    campaign: CampaignId,
-    reason: Reason = "operator",
-    url: Url = LOCAL,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Stop issuing for good; coupons that are out can still be redeemed."""
-    show.campaign(Remote(url, api_key).post(f"{_path(campaign)}/stop", {"reason": reason}), as_json)
+for _action, _help in STATUS_CHANGES.items():
+    campaigns.command(_action, help=_help)(_status_change(_action))
 
 
 def status(url: Url = LOCAL, api_key: ApiKey = None, as_json: AsJson = False) -> None:

@@ -33,7 +33,7 @@ class CouponAddress(NamedTuple):
 
 
 class RedemptionAddress(NamedTuple):
-    """Where a redemption lies: its coupon, and the how-manieth attempt on it this one is."""
+    """Where a redemption lies: its coupon, and which attempt on it this one is."""
 
     coupon: CouponAddress
     attempt: int

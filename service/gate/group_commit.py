@@ -26,7 +26,7 @@ STORE_UNAVAILABLE: Final = StoreUnavailable()
 MAX_CALLS: Final = 2
 """Calls under way at once for one shard and verb: while the store works on one, the next is on its way."""
 KEPT_SHARE: Final = 8
-"""Every so manieth place in line is kept for those who have waited before, elsewhere."""
+"""Of so many places in line one is kept for those who have waited before, elsewhere."""
 WORTH_ANOTHER_CALL: Final = 32
 """Only so many who wait are worth a second call; fewer pay less when they share the next one."""
 

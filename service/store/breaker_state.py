@@ -14,13 +14,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.domain.breaker import NEVER_CHANGED, BreakerRecord
+from service.store import keys
 from service.store.scripts import STORE_CLOCK, Scripts, StoreError, StoreTimeout, StoreUnreachable
 from service.store.vitals import Vitals
 
-STATE_KEY: Final = "tg:{breaker}:state"
-BALLOTS_KEY: Final = "tg:{breaker}:ballots"
-VITALS_KEY: Final = "tg:{breaker}:vitals"
-HISTORY_KEY: Final = "tg:{breaker}:events"
 CHANNEL: Final = "tg:breaker"
 CAMPAIGNS_CHANNEL: Final = "tg:breaker:campaigns"
 WHOLE: Final = ""
@@ -106,7 +103,7 @@ class SharedBreakerState:
         """
         now_ms, vitals_due, signs, state, ballots = await self._run(
             "breaker_pulse",
-            [STATE_KEY, BALLOTS_KEY, VITALS_KEY],
+            [keys.BREAKER_STATE, keys.BREAKER_BALLOTS, keys.BREAKER_VITALS],
             *(replica_id, ballot.to_json(), BALLOT_RENEWED_AFTER_MS, BALLOT_SILENT_AFTER_MS),
             *(vitals.to_json() if vitals else "", VITALS_DUE_AFTER_MS),
         )
@@ -127,7 +124,7 @@ class SharedBreakerState:
         text = record.to_json() if record else ""
         word, in_force = await self._run(
             "breaker_change",
-            [STATE_KEY, HISTORY_KEY],
+            [keys.BREAKER_STATE, keys.BREAKER_EVENTS],
             *(f":{campaign_id}" if campaign_id else "", proposal.built_on, record.epoch if record else 0, text),
             *(CAMPAIGNS_CHANNEL, f"{campaign_id} {text}") if campaign_id else (CHANNEL, text),
             *(json.dumps(proposal.entry, separators=(",", ":")), MOST_ENTRIES, 2 * (MOST_CAMPAIGNS + 1)),

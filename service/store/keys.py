@@ -12,6 +12,10 @@ WEBHOOKS_HEALTH: Final = "tg:{webhooks}:health"
 IMPORTED_PREFIXES: Final = "tg:{catalogue}:imported"
 OPEN_JOBS: Final = "tg:{jobs}:open"
 ROOMS: Final = "tg:{rooms}:live"
+BREAKER_STATE: Final = "tg:{breaker}:state"
+BREAKER_BALLOTS: Final = "tg:{breaker}:ballots"
+BREAKER_VITALS: Final = "tg:{breaker}:vitals"
+BREAKER_EVENTS: Final = "tg:{breaker}:events"
 
 
 def state_key(campaign_id: str, shard: int) -> str:

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message
 from service.domain.breaker import BreakerPolicy
 from service.domain.saturation import Signal, Threshold
 from service.settings import Settings
-from service.store.breaker_state import BALLOTS_KEY, VITALS_KEY
 from service.store.client import connect
+from service.store.keys import BREAKER_BALLOTS, BREAKER_VITALS
 from tests.store.desk import CLOCK_KEY, Room
 from tests.store.server import StoreServer
 
@@ -67,7 +67,8 @@ def field_errors(answer: httpx.Response) -> dict[str, str]:
 async def contents(room: Room) -> dict[bytes, bytes | None]:
     """All keys with their contents, byte for byte, but for the time and the replicas' signs of life."""
     _, everything = await room.everything()
-    return {key: held for key, held in everything.items() if key.decode() not in (CLOCK_KEY, BALLOTS_KEY, VITALS_KEY)}
+    passing = (CLOCK_KEY, BREAKER_BALLOTS, BREAKER_VITALS)
+    return {key: held for key, held in everything.items() if key.decode() not in passing}
 
 
 async def suspend(store: StoreServer) -> None:

@@ -9,7 +9,7 @@ from structlog.typing import EventDict
 
 from service.api.app import fastapi_lane
 from service.api.parts import Parts
-from service.store import breaker_state
+from service.store import breaker_state, keys
 from tests.api.caller import Caller, field_errors, reason, refusal, settings, suspend
 from tests.store.desk import TURNABLE_CLOCK, Room
 from tests.store.server import StoreServer
@@ -145,7 +145,7 @@ async def test_every_transition_is_logged_and_kept_with_the_figures_that_caused_
 ) -> None:
     await api.open()
     await api.override("forced_open", "spring", ttl_s=60)
-    entries: Any = await room.client.xrange(breaker_state.HISTORY_KEY)
+    entries: Any = await room.client.xrange(keys.BREAKER_EVENTS)
     ((_id, fields),) = entries
     kept = json.loads(fields[b"data"])
     assert fields[b"type"] == b"breaker.changed"

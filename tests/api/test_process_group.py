@@ -6,7 +6,7 @@ from service.api.app import create_app
 from service.api.parts import Parts
 from service.api.process_group import group_of
 from service.settings import Group
-from service.store.breaker_state import BALLOTS_KEY
+from service.store.keys import BREAKER_BALLOTS
 from tests.api.caller import Caller, contents, refusal, serving, settings
 from tests.api.test_documents import CONTRACT, OTHER_PATHS
 from tests.store.desk import TURNABLE_CLOCK, Room
@@ -55,7 +55,7 @@ async def test_who_does_not_issue_has_no_vote_on_when_to_pause(
 ) -> None:
     parts = Parts(settings(store_url, serve_only=only), TURNABLE_CLOCK)
     async with parts.running():
-        assert await room.client.hlen(BALLOTS_KEY) == voters
+        assert await room.client.hlen(BREAKER_BALLOTS) == voters
 
 
 async def test_who_does_not_issue_reports_no_breaker(room: Room, store_url: str) -> None:

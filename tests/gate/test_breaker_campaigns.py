@@ -5,8 +5,8 @@ import pytest
 from service.domain.breaker import NEVER_CHANGED, Issuance, Mode, State
 from service.domain.ramp import ALL
 from service.domain.saturation import Signal
-from service.store import breaker_state
-from service.store.breaker_state import STATE_KEY, TooManyBreakers
+from service.store import breaker_state, keys
+from service.store.breaker_state import TooManyBreakers
 from tests.gate.tide import POLICY, Store, Tide, run
 
 STAMPEDE = {"spring": 2.0, "summer": 0.01}
@@ -127,10 +127,10 @@ def test_a_campaigns_record_is_forgotten_once_nothing_about_it_must_be_remembere
         one.waits_s = other.waits_s = {}
         await tide.turn(one, other, seconds=10)
         assert one.breaker.campaigns["spring"].record.state is State.CLOSED
-        assert await tide.client.hlen(STATE_KEY) == 2
+        assert await tide.client.hlen(keys.BREAKER_STATE) == 2
         tide.now_s += HOUR_S
         await tide.turn(one, other, seconds=0.5)
-        assert await tide.client.hlen(STATE_KEY) == 0
+        assert await tide.client.hlen(keys.BREAKER_STATE) == 0
         assert {circuit.record for replica in (one, other) for circuit in replica.breaker.campaigns.values()} == {
             NEVER_CHANGED
         }

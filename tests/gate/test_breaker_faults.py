@@ -11,8 +11,8 @@ from service.domain.ramp import ALL
 from service.domain.saturation import Signal
 from service.gate.breaker import Breaker
 from service.gate.signals import Signals
-from service.store import breaker_state
-from service.store.breaker_state import HISTORY_KEY, Ballot, SharedBreakerState
+from service.store import breaker_state, keys
+from service.store.breaker_state import Ballot, SharedBreakerState
 from service.store.client import connect
 from service.store.jobs import JobQueue
 from service.store.vitals import Vitals, VitalSigns
@@ -224,9 +224,9 @@ def test_the_history_of_transitions_is_bounded(store: Store, monkeypatch: pytest
         one = tide.replica("one")
         pipeline = tide.client.pipeline(transaction=False)
         for _entry in range(1_000):
-            pipeline.xadd(HISTORY_KEY, {"type": "breaker.changed", "data": "{}"})
+            pipeline.xadd(keys.BREAKER_EVENTS, {"type": "breaker.changed", "data": "{}"})
         await pipeline.execute()
         await one.breaker.override(Mode.FORCED_OPEN, "mei", "a drill", None)
-        assert await tide.client.xlen(HISTORY_KEY) < 400
+        assert await tide.client.xlen(keys.BREAKER_EVENTS) < 400
 
     run(story, store)

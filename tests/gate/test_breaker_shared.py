@@ -6,7 +6,8 @@ import pytest
 from service.domain.breaker import BreakerRecord, Issuance, Mode, State
 from service.domain.ramp import ALL
 from service.domain.saturation import Signal
-from service.store.breaker_state import BALLOTS_KEY, WHOLE, Ballot, Proposal
+from service.store import keys
+from service.store.breaker_state import WHOLE, Ballot, Proposal
 from service.store.client import connect
 from service.store.scripts import StoreError
 from tests.gate.tide import POLICY, Store, Tide, eventually, run
@@ -114,7 +115,7 @@ def test_a_replica_that_fell_silent_has_no_vote(store: Store) -> None:
         assert alive.breaker.sheds_alone
         await tide.turn(alive, seconds=2)
         assert alive.breaker.record.state is State.OPEN
-        assert await tide.client.hkeys(BALLOTS_KEY) == [b"alive"]
+        assert await tide.client.hkeys(keys.BREAKER_BALLOTS) == [b"alive"]
 
     run(story, store)
 
