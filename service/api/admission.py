@@ -3,7 +3,8 @@
 import math
 
 from service.api.parts import Parts
-from service.api.problems import Answer, Refused, issue_refusal, not_found, not_served, problem, retry_after, utc_text
+from service.api.problems import Answer, Refused, not_found, problem, retry_after
+from service.api.refusals import issue_refusal, not_served, utc_text
 from service.domain.outcomes import IssuancePaused, StoreUnavailable
 from service.domain.waiting_room import Called, GivenOn
 from service.store.catalogue import KnownCampaign

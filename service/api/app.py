@@ -32,8 +32,9 @@ from service.api.door import AnswerResponse, Door, Doorkeeper
 from service.api.exchange import Exchange, body_too_large
 from service.api.fast_lane import LANE, FastLane
 from service.api.parts import Parts
-from service.api.problems import Refused, internal_error, invalid, not_found, not_served, problem
+from service.api.problems import Refused, internal_error, invalid, not_found, problem
 from service.api.process_group import ProcessGroup
+from service.api.refusals import not_served
 from service.api.wire import Problem
 from service.domain.outcomes import StoreUnavailable
 from service.settings import Settings

@@ -5,11 +5,12 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Path, Response
 
+from service.api.campaign_wire import Campaign, CampaignChange, CampaignList, CampaignRequest
 from service.api.door import PartsOf
 from service.api.parts import Parts
 from service.api.problems import Refused, not_found, problem
 from service.api.translation import campaign_body, changed_campaign, new_campaign
-from service.api.wire import Campaign, CampaignChange, CampaignList, CampaignRequest, Reason
+from service.api.wire import Reason
 from service.domain import campaign as domain
 from service.store.catalogue import CapBelowIssued, Registration, Stale
 

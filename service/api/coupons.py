@@ -8,13 +8,8 @@ from service.api import hot_calls
 from service.api.door import AnswerResponse, PartsOf
 from service.api.exchange import header
 from service.api.parts import Parts
-from service.api.problems import (
-    Answer,
-    Refused,
-    not_found,
-    not_served,
-    wrong_redemption_status,
-)
+from service.api.problems import Answer, Refused, not_found
+from service.api.refusals import not_served, wrong_redemption_status
 from service.api.vocabulary import OpaqueId, Wire
 from service.api.wire import Coupon, CouponList, IssueBody, OptionalReason, RedeemBody, Redemption
 from service.domain.codes import CouponAddress, RedemptionAddress, split_redemption_id

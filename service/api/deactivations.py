@@ -6,7 +6,8 @@ from fastapi import APIRouter, Path
 
 from service.api.door import AnswerResponse, PartsOf
 from service.api.parts import Parts
-from service.api.problems import Answer, Refused, not_found, redeem_refusal
+from service.api.problems import Answer, Refused, not_found
+from service.api.refusals import redeem_refusal
 from service.api.vocabulary import OpaqueId
 from service.api.wire import Coupon, DeactivatedCoupon, Deactivation, DeactivationRequest, Reason
 from service.domain.codes import CouponAddress

@@ -13,14 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from service.api.admission import claim_admitted
 from service.api.metrics import Whom
 from service.api.parts import Parts
-from service.api.problems import (
-    Answer,
-    invalid,
-    issue_refusal,
-    not_found,
-    problem,
-    redeem_refusal,
-)
+from service.api.problems import Answer, invalid, not_found, problem
+from service.api.refusals import issue_refusal, redeem_refusal
 from service.api.wire import IssueBody, RedeemBody
 from service.domain.coupon import DEFAULT_HOLD_MS
 from service.domain.outcomes import (

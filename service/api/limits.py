@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
+from service.api.campaign_wire import CampaignChange, CampaignRequest
 from service.api.problems import Refused, invalid
-from service.api.wire import CampaignChange, CampaignRequest
 from service.domain.campaign import Campaign
 from service.domain.limits import DailyLimits, HolderLimits
 from service.domain.validity import zone_offsets

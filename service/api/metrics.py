@@ -1,4 +1,4 @@
-"""Metrics: what this process counted, and what the store says now, in Prometheus' words.
+"""Metrics: what this process counted, in Prometheus' words; what the store says at a scrape is in `live_figures`.
 
 The hot path counts once a batch. No label names a user, a code or a key, and only so many campaigns get one of their
 own.
@@ -8,43 +8,13 @@ import os
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Sequence
-from typing import Final, Literal, assert_never, get_args
+from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from service.domain.outcomes import (
-    AlreadyRedeemed,
-    BudgetExhausted,
-    CampaignNotRunning,
-    DailyLimit,
-    Deactivated,
-    Expired,
-    IssuancePaused,
-    Issued,
-    IssueOutcome,
-    MerchantBusy,
-    NotServed,
-    NotYetValid,
-    OrderAmountRequired,
-    OrderTooSmall,
-    Overloaded,
-    PerMerchantLimit,
-    PerOrderLimit,
-    PerUserDailyLimit,
-    PerUserLimit,
-    RateLimited,
-    Redeemed,
-    RedeemOutcome,
-    RedemptionReplayed,
-    Replayed,
-    ReservedElsewhere,
-    SoldOut,
-    StoreUnavailable,
-    TooManyAttempts,
-    UnknownCampaign,
-    UnknownCode,
-)
+from service.api.outcome_label import outcome_label
+from service.domain.outcomes import IssuancePaused, IssueOutcome, NotServed, Overloaded, RedeemOutcome
 from service.gate.signals import BatchReport
 from service.gate.transition import Transition
 from service.store.catalogue import KnownCampaign
@@ -58,63 +28,6 @@ SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 # Nobody asks when a series began, and it doubles the exposition.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types here
-
-
-def outcome_label(outcome: IssueOutcome | RedeemOutcome) -> str:
-    """The outcome as a metric label."""
-    match outcome:
-        case Issued():
-            return "issued"
-        case Redeemed():
-            return "redeemed" if outcome.redemption.hold_expires_at_ms is None else "reserved"
-        case Replayed() | RedemptionReplayed():
-            return "replayed"
-        case IssuancePaused():
-            return "issuance_paused"
-        case RateLimited(bucket="merchant") | MerchantBusy():
-            return "merchant_busy"
-        case RateLimited():
-            return "rate_limited"
-        case PerUserLimit():
-            return "per_user_limit"
-        case PerUserDailyLimit():
-            return "per_user_daily_limit"
-        case DailyLimit():
-            return "daily_limit"
-        case SoldOut():
-            return "sold_out"
-        case BudgetExhausted():
-            return "budget_exhausted"
-        case CampaignNotRunning():
-            return "campaign_not_running"
-        case Overloaded():
-            return "overloaded"
-        case StoreUnavailable():
-            return "store_unavailable"
-        case UnknownCampaign() | UnknownCode():
-            return "not_found"
-        case AlreadyRedeemed():
-            return "already_redeemed"
-        case ReservedElsewhere():
-            return "reserved_elsewhere"
-        case NotYetValid():
-            return "not_yet_valid"
-        case Expired():
-            return "expired"
-        case Deactivated():
-            return "deactivated"
-        case OrderTooSmall():
-            return "order_too_small"
-        case OrderAmountRequired():
-            return "order_amount_required"
-        case PerOrderLimit():
-            return "per_order_limit"
-        case PerMerchantLimit():
-            return "per_merchant_limit"
-        case TooManyAttempts():
-            return "too_many_attempts"
-        case _:
-            assert_never(outcome)
 
 
 class TalliedHistogram(Histogram):

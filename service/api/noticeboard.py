@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from service.api.problems import PUBLIC_MESSAGE
+from service.api.refusals import PUBLIC_MESSAGE
 from service.domain.breaker import OPERATOR, Issuance
 from service.domain.campaign import Campaign, CampaignStatus
 from service.domain.languages import preferred

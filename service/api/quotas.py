@@ -4,10 +4,11 @@ from typing import Annotated, assert_never
 
 from fastapi import APIRouter, Path
 
+from service.api.campaign_wire import Quota, QuotaRequest
 from service.api.door import PartsOf
-from service.api.problems import Refused, not_found, quota_too_high
+from service.api.problems import Refused, not_found
+from service.api.refusals import quota_too_high
 from service.api.vocabulary import OpaqueId
-from service.api.wire import Quota, QuotaRequest
 from service.domain.outcomes import QuotaRaised, QuotaTooHigh, UnknownCampaign
 
 router = APIRouter(prefix="/v1", tags=["campaigns"])

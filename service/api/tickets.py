@@ -12,7 +12,8 @@ from service.api.admission import is_claimed
 from service.api.door import PartsOf
 from service.api.hot_calls import DIGEST_BYTES, MAX_KEY_BYTES
 from service.api.parts import Parts
-from service.api.problems import Refused, issue_refusal, not_found, not_served, problem, retry_after
+from service.api.problems import Refused, not_found, problem, retry_after
+from service.api.refusals import issue_refusal, not_served
 from service.api.wire import Ticket, TicketRequest, TicketStatus
 from service.domain.outcomes import CampaignNotRunning, Overloaded, StoreUnavailable, UnknownCampaign
 from service.domain.tickets import CLAIM_BYTES, MAX_TICKET_LENGTH

@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from service.api.benefits import RedEnvelopeBenefit, benefit_body, benefit_value
+from service.api.campaign_wire import Campaign, CampaignChange, CampaignRequest, Counters
 from service.api.limits import LIMIT_FIELDS, changed_limits, daily_limits, holder_limits, limits_body
 from service.api.problems import Refused, invalid
 from service.api.spelling import moment_text
 from service.api.validity_translation import read_validity, validity_body
 from service.api.vocabulary import IssueCoupling, IssueWindow, Money, Rate, milliseconds
-from service.api.wire import Campaign, CampaignChange, CampaignRequest, Counters
 from service.domain import campaign as domain
 from service.domain import money
 from service.domain.benefit import RedEnvelope

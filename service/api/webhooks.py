@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 
 from service.api.door import PartsOf
 from service.api.problems import Refused, invalid, not_found, problem
-from service.api.wire import NewWebhook, Webhook, WebhookList, WebhookRequest
+from service.api.webhook_wire import NewWebhook, Webhook, WebhookList, WebhookRequest
 from service.domain import webhooks as domain
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])

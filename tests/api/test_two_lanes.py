@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from structlog.typing import EventDict
 
-from service.api import problems, spelling
+from service.api import refusals, spelling
 from service.api.app import fastapi_lane
 from service.api.parts import Parts
 from service.store import coupons
@@ -121,7 +121,7 @@ async def test_however_the_bytes_arrive(room: Room, store_url: str, tmp_path: Pa
 async def test_both_lanes_answer_alike_when_the_store_has_gone(
     own_store: StoreServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(problems, "RETRY_SPREAD_S", 0)
+    monkeypatch.setattr(refusals, "RETRY_SPREAD_S", 0)
     answers = []
     for front in (True, False):
         async with lane(own_store.url, tmp_path, front) as (reached, operator):
