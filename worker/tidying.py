@@ -45,16 +45,17 @@ class Tidying:
             progress = await self._extensions.progress(campaign, each)
             if progress is None:
                 continue
-            if not progress.is_written and not await self._write(
-                self._extensions.write_through, campaign, each, until_s
-            ):
-                return
+            if not progress.is_written:
+                if not await self._write(self._extensions.write_through, campaign, each, until_s):
+                    return
+                log.info("extension written through", campaign=campaign.id, number=each)
             if progress.undo is not None and not progress.undo_is_written:
                 undone.setdefault(progress.undo.made, []).append(each)
             # What was undone before the next extension was made is written before it.
             for earlier in undone.get(each, []):
                 if not await self._write(self._extensions.write_undo_through, campaign, earlier, until_s):
                     return
+                log.info("undoing written through", campaign=campaign.id, number=earlier)
 
     async def write_undo_through(self, campaign_id: str, number: int, until_s: float) -> None:
         """Write the undoing of that extension into the coupons, after all that was made before it."""
@@ -70,7 +71,6 @@ class Tidying:
         for shard in range(campaign.shards):
             if not await _work_off(partial(chunk, campaign, shard, number), until_s):
                 return False
-        log.info("extension written through", campaign=campaign.id, number=number, step=chunk.__name__)
         return True
 
     async def note_failure(self, campaign_id: str, number: int, failure: str) -> None:

@@ -185,7 +185,7 @@ def _rate_limited(outcome: RateLimited) -> Answer:
         (b"ratelimit-policy", f'"{outcome.bucket}";q={rate.burst};w={window_s}'.encode()),
         (b"ratelimit", f'"{outcome.bucket}";r=0;t={reset_s}'.encode()),
     )
-    empty = ("rate_limited", f"The {outcome.bucket}'s token bucket is empty.")
+    empty = ("rate_limited", f"The {outcome.bucket}'s requests come faster than its rate allows.")
     reason, detail = EMPTY_BUCKETS.get(outcome.bucket, empty)
     return problem(reason, detail, headers, bucket=outcome.bucket, retry_after_ms=outcome.retry_after_ms)
 
