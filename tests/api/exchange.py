@@ -1,7 +1,8 @@
 """Why: what both lanes answer is compared byte for byte, so requests go over a real connection, as bytes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,3 +98,11 @@ async def served(parts: Parts, socket: Path, front: bool, **options: Any) -> Asy
     )
     async with server:
         yield Lane(state, app_state, socket)
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Wait for what must come true."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)

@@ -2,8 +2,7 @@
 
 import asyncio
 import re
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from service.api.vocabulary import MAX_BODY_BYTES
 from service.store import catalogue
 from tests.api.caller import Caller, settings
 from tests.api.corpus import issue, redeem, redemptions
-from tests.api.exchange import LAST, PATIENCE_S, Ask, Lane, served
+from tests.api.exchange import LAST, PATIENCE_S, Ask, Lane, served, until
 from tests.store.desk import LAUNCH, TURNABLE_CLOCK, Room
 
 pytestmark = pytest.mark.anyio
@@ -40,14 +39,6 @@ async def opened(room: Room, url: str, folder: Path, **options: Any) -> AsyncIte
         assert (await operator.issue("somebody-else")).status_code == 201
         async with served(parts, folder / "lane", True, **options) as lane:
             yield lane, parts
-
-
-async def until(true: Callable[[], object]) -> None:
-    """Wait for what must come true."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.001)
 
 
 async def test_issue_and_redeem_are_answered_by_the_fast_lane(

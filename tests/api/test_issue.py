@@ -8,6 +8,7 @@ import pytest
 from service.api.app import fastapi_lane
 from service.api.parts import Parts
 from tests.api.caller import CAMPAIGN, Caller, contents, reason, refusal, settings, suspend
+from tests.api.exchange import until
 from tests.store.desk import EXPIRY, Room
 from tests.store.server import StoreServer
 
@@ -167,12 +168,14 @@ async def test_a_store_that_is_away_and_a_line_that_is_full_are_503_and_charge_n
         await api.open(validity={"timezone": "UTC", "duration": "P7D"})
         code = await api.code()
         await suspend(own_store)
-        answers = await asyncio.gather(*[api.issue(f"user-{number}") for number in range(5)], api.redeem(code))
-        assert [reason(answer) for answer in answers] == [
-            "store_unavailable",
-            *["overloaded"] * 4,
-            "store_unavailable",
-        ]
+        served = [asyncio.create_task(api.issue("under-way"))]
+        await until(lambda: any(line.under_way for line in parts.issuing.lines()))
+        served.append(asyncio.create_task(api.issue("in-line")))
+        await until(lambda: any(line.waiting for line in parts.issuing.lines()))
+        answers = [await api.issue(f"user-{number}") for number in range(3)]
+        assert [reason(answer) for answer in answers] == ["overloaded"] * 3
+        answers += await asyncio.gather(*served, api.redeem(code))
+        assert [reason(answer) for answer in answers[3:]] == ["store_unavailable"] * 3
         own_store.kill()
         answers += [await api.issue("late"), await api.redeem(code), await api.http.get("/v1/campaigns/spring")]
         assert {answer.status_code for answer in answers} == {503}
