@@ -51,7 +51,7 @@ class FastLaneProtocol(HttpToolsProtocol):
 
     def answer(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:
         """Write the fast lane's answer, in one piece."""
-        if self.cycle is self._waiting:  # type: ignore[comparison-overlap]
+        if self.cycle is self._waiting:  # type: ignore[comparison-overlap]  # see _take
             self.cycle = None  # type: ignore[assignment]  # as before the first request
         self._waiting = None
         if self._lane is None or self.transport.is_closing():
@@ -65,8 +65,8 @@ class FastLaneProtocol(HttpToolsProtocol):
         """The client has gone: whatever he asked for is not answered, and taken out of the line if there is time."""
         if self._waiting is not None:
             self._waiting.gone = True
-        if self.cycle is self._waiting:  # type: ignore[comparison-overlap]
-            self.cycle = None  # type: ignore[assignment]
+        if self.cycle is self._waiting:  # type: ignore[comparison-overlap]  # see _take
+            self.cycle = None  # type: ignore[assignment]  # uvicorn would tell it of the end, which it has been told
         super()._unset_keepalive_if_required()
         super().connection_lost(exc)
 
