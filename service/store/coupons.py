@@ -104,13 +104,14 @@ class CouponStore:
 
     async def issue(self, campaign: KnownCampaign, shard: int, batch: Sequence[IssueRequest]) -> list[IssueOutcome]:
         """Issue a batch of one shard, in order; the outcomes stand in the order of the requests."""
-        users = [part for request in batch for part in (request.user_id, request.user_bucket)]
-        digests = b"".join([request.key_digest for request in batch])
+        # The bucket goes as text, since Lua is slow at writing numbers, and the digest as a string: it knows no bytes.
+        wishes = [part for asked in batch for part in (asked.user_id, str(asked.user_bucket), asked.key_digest)]
+        packed = msgpack.packb(wishes, use_bin_type=False)
         seed = [self._seed()] if isinstance(campaign.campaign.benefit, RedEnvelope) else []
-        reply = await self._scripts.run("issue", [campaign.state_keys[shard]], msgpack.packb(users), digests, *seed)
+        reply = await self._scripts.run("issue", [campaign.state_keys[shard]], packed, *seed)
         if reply is None:
             return [UnknownCampaign()] * len(batch)
-        now_ms, starts_at_ms, expires_at_ms, results = reply
+        now_ms, starts_at_ms, expires_at_ms, results = msgpack.unpackb(reply, raw=True)
         return [
             Issued(result, now_ms, starts_at_ms, expires_at_ms) if isinstance(result, int) else _issue_outcome(result)
             for result in results
@@ -132,10 +133,13 @@ class CouponStore:
         reply = await self._scripts.run("redeem", [campaign.state_keys[shard]], msgpack.packb(fields), MAX_ATTEMPTS)
         if reply is None:
             return [UnknownCode()] * len(batch)
-        now_ms, results = reply
+        now_ms, results, discounts = msgpack.unpackb(reply, raw=True)
+        granted = iter(discounts)
         validity = campaign.campaign.validity
         return [
-            _redeem_outcome(shard, request, validity, result, now_ms)
+            Redeemed(_redemption_now(shard, request, result, next(granted), now_ms))
+            if isinstance(result, int)
+            else _other_redeem_outcome(shard, request, validity, result, now_ms)
             for request, result in zip(batch, results, strict=True)
         ]
 
@@ -209,24 +213,27 @@ def _issue_outcome(result: list[Any]) -> IssueOutcome:
             return _rate_limited(result)
 
 
-def _redeem_outcome(
+def _redemption_now(shard: int, request: RedeemRequest, attempt: int, discount_amount: int, now_ms: int) -> Redemption:
+    status, hold_expires_at_ms = RedemptionStatus.COMMITTED, None
+    if request.hold_ms:
+        status, hold_expires_at_ms = RedemptionStatus.RESERVED, now_ms + request.hold_ms
+    return Redemption(
+        shard,
+        request.sequence,
+        attempt,
+        request.merchant_id,
+        request.order_id,
+        status,
+        discount_amount,
+        now_ms,
+        hold_expires_at_ms,
+    )
+
+
+def _other_redeem_outcome(
     shard: int, request: RedeemRequest, validity: Validity, result: list[Any], now_ms: int
 ) -> RedeemOutcome:
     match result:
-        case [int(attempt), discount_amount]:
-            return Redeemed(
-                Redemption(
-                    shard,
-                    request.sequence,
-                    attempt,
-                    request.merchant_id,
-                    request.order_id,
-                    RedemptionStatus.RESERVED if request.hold_ms else RedemptionStatus.COMMITTED,
-                    discount_amount,
-                    now_ms,
-                    now_ms + request.hold_ms if request.hold_ms else None,
-                )
-            )
         case [b"replayed", *described]:
             return RedemptionReplayed(_redemption(CouponAddress(shard, request.sequence), described))
         case [b"already_redeemed"]:

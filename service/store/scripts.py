@@ -15,10 +15,11 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 LUA: Final = Path(__file__).parent / "lua"
-FRAGMENTS: Final = ("state", "events", "bucket", "extension", "validity", "benefit", "holders", "record", "settle")
-"""What most scripts need; a script that needs more says so in its header."""
-OWN_FRAGMENTS: Final = re.compile(r"^-- Uses +(\w+(?:, \w+)*)$", re.MULTILINE)
-STORE_CLOCK: Final = (LUA / "fragments" / "clock.lua").read_text()
+USES: Final = re.compile(r"^-- Uses +(\w+(?:, \w+)*)$", re.MULTILINE)
+"""The line in which a script or a fragment names the fragments that it needs, and no others: the store defines all of
+their functions anew at every call."""
+CLOCK: Final = "clock"
+STORE_CLOCK: Final = (LUA / "fragments" / f"{CLOCK}.lua").read_text()
 
 
 class StoreError(Exception):
@@ -80,10 +81,22 @@ class Scripts:
 
 @cache
 def load(name: str, clock: str) -> Script:
-    """The script of that name behind the shared fragments and its own."""
-    script = (LUA / f"{name}.lua").read_text()
-    own = OWN_FRAGMENTS.search(script)
-    names = [*FRAGMENTS, *(own[1].split(", ") if own else [])]
-    fragments = [(LUA / "fragments" / f"{fragment}.lua").read_text() for fragment in names]
-    source = "\n".join([clock, *fragments, script])
+    """The script of that name."""
+    source = behind_fragments((LUA / f"{name}.lua").read_text(), clock)
     return Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def behind_fragments(text: str, clock: str = STORE_CLOCK) -> str:
+    """A script's text behind the fragments that it uses, each behind those that it uses itself."""
+    fragments: dict[str, str] = {}
+
+    def gather(text: str) -> None:
+        uses = USES.search(text)
+        for name in uses[1].split(", ") if uses else ():
+            if name not in fragments:
+                fragment = clock if name == CLOCK else (LUA / "fragments" / f"{name}.lua").read_text()
+                gather(fragment)
+                fragments[name] = fragment
+
+    gather(text)
+    return "\n".join([*fragments.values(), text])

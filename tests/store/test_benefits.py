@@ -9,7 +9,7 @@ from service.domain.benefit import Amount, Benefit, Percent, RedEnvelope, pot_sh
 from service.domain.coupon import CouponStatus
 from service.domain.money import MAX_AMOUNT, Money, share
 from service.domain.outcomes import BudgetExhausted, Issued, OrderAmountRequired, OrderTooSmall, Redeemed
-from service.store.scripts import LUA
+from service.store.scripts import behind_fragments
 from tests.store.desk import Room
 
 pytestmark = pytest.mark.anyio
@@ -29,12 +29,12 @@ async def test_a_percentage_is_rounded_down_and_has_a_maximum(room: Room, order_
 
 
 def test_every_discount_is_exact_to_the_unit(store_url: str) -> None:
-    fragments = "\n".join((LUA / "fragments" / f"{name}.lua").read_text() for name in ("state", "benefit"))
-    rule = "local config = {percent = tonumber(ARGV[1]), amount = tonumber(ARGV[2])}\n"
+    rule = """
+    local config = { percent = tonumber(ARGV[1]), amount = tonumber(ARGV[2]) }
+    return string.format('%.0f', discount_of({ config = config }, {}, tonumber(ARGV[3])))
+    """
     with Redis.from_url(store_url) as client:
-        ask = client.register_script(
-            f"{fragments}\n{rule}return integer(discount_of({{config = config}}, {{}}, tonumber(ARGV[3])))"
-        )
+        ask = client.register_script(behind_fragments(f"-- Uses     benefit\n{rule}"))
 
         @settings(max_examples=300, deadline=None)
         @given(st.integers(1, 100), st.integers(1, MAX_AMOUNT), st.integers(0, MAX_AMOUNT))

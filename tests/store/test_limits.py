@@ -26,7 +26,7 @@ from service.domain.outcomes import (
 )
 from service.domain.validity import zone_offsets
 from service.store.coupons import RedeemRequest
-from service.store.scripts import LUA
+from service.store.scripts import behind_fragments
 from tests.store.desk import LAUNCH, Desk, Room, at
 from tests.store.model_rules import day_of, until_tomorrow_ms
 
@@ -111,7 +111,6 @@ async def test_a_limit_of_a_day_can_be_set_raised_and_removed(room: Room) -> Non
 
 
 def test_days_begin_and_end_when_calendars_say_so_in_every_zone(store_url: str) -> None:
-    fragments = "\n".join((LUA / "fragments" / f"{name}.lua").read_text() for name in ("state", "validity"))
     source = """
     local offsets, now = cmsgpack.unpack(ARGV[1]), tonumber(ARGV[2])
     local day = day_at(offsets, now)
@@ -121,7 +120,7 @@ def test_days_begin_and_end_when_calendars_say_so_in_every_zone(store_url: str) 
     offsets = {zone: zone_offsets(zone, LAUNCH) for zone in zones}
     changes = {zone: [change for change, _ in offsets[zone] if change > LAUNCH] for zone in zones}
     with Redis.from_url(store_url) as client:
-        ask = client.register_script(f"{fragments}\n{source}")
+        ask = client.register_script(behind_fragments(f"-- Uses     state, validity\n{source}"))
 
         @settings(max_examples=200, deadline=None)
         @given(st.sampled_from(zones).flatmap(lambda zone: st.tuples(st.just(zone), instants(changes[zone]))))

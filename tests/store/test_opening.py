@@ -13,14 +13,14 @@ from service.domain.opening import WEEK, Hours, Opening
 from service.domain.outcomes import NotYetValid, Redeemed, RedemptionReplayed
 from service.domain.validity import Duration, FixedValidity, RelativeValidity, zone_offsets
 from service.store.configuration import pack_configuration
-from service.store.scripts import FRAGMENTS, LUA
+from service.store.scripts import behind_fragments
 from tests import opening_model as model
 from tests.store.desk import LATER, LAUNCH, Desk, Room, a_campaign, at
 
 HOUR = 3_600_000
-OPENINGS = (
-    "\n".join((LUA / "fragments" / f"{name}.lua").read_text() for name in (*FRAGMENTS, "opening"))
-    + """
+OPENINGS = behind_fragments(
+    """
+-- Uses     opening
 local validity, answers = cmsgpack.unpack(ARGV[1]).validity, {}
 for i, instant in ipairs(cmsgpack.unpack(ARGV[2])) do
   answers[i] = is_open(validity, instant) and 1 or 0

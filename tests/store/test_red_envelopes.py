@@ -16,7 +16,7 @@ from service.domain.coupon import Amounts, Coupon
 from service.domain.money import Money
 from service.domain.outcomes import Issued, Redeemed, Replayed, SoldOut
 from service.store.coupons import CouponStore
-from service.store.scripts import LUA
+from service.store.scripts import behind_fragments
 from tests.store.desk import EXPIRY, Desk, Room
 
 pytestmark = pytest.mark.anyio
@@ -59,9 +59,8 @@ async def drawn(desk: Desk, shares: int, batch: int = 256) -> list[int]:
 @contextmanager
 def drawing(store_url: str) -> Iterator[object]:
     """The script's own draw, as often as a test asks for a whole pot."""
-    fragments = "\n".join((LUA / "fragments" / f"{name}.lua").read_text() for name in ("state", "draw"))
     with Redis.from_url(store_url) as client:
-        yield client.register_script(fragments + DRAW_ALL)
+        yield client.register_script(behind_fragments(f"-- Uses     draw\n{DRAW_ALL}"))
 
 
 pots = st.integers(1, 40).flatmap(

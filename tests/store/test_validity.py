@@ -13,7 +13,7 @@ from redis import Redis
 
 from service.domain.validity import Duration, RelativeValidity, zone_offsets
 from service.store.configuration import pack_configuration
-from service.store.scripts import FRAGMENTS, LUA
+from service.store.scripts import behind_fragments
 from tests.store.desk import LAUNCH, a_campaign, at
 
 DAY = 86_400_000
@@ -22,9 +22,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HORIZON_DAYS = 3_600
 """A little less than a campaign knows its zone's offsets for."""
 
-WINDOWS = (
-    "\n".join((LUA / "fragments" / f"{name}.lua").read_text() for name in FRAGMENTS)
-    + """
+WINDOWS = behind_fragments(
+    """
+-- Uses     validity
 local validity, windows = cmsgpack.unpack(ARGV[1]).validity, {}
 for _, issued_at in ipairs(cmsgpack.unpack(ARGV[2])) do
   local starts_at, expires_at = window_of(validity, issued_at, {}, 0)

@@ -1,4 +1,5 @@
 -- Notes how far a long job is, and how it ended if it did. Of the jobs of a kind that have ended the latest are kept.
+-- Uses     clock
 -- KEYS     the job, the index of jobs that have not ended, the index of those of its kind that have
 -- ARGV     id, turn, status, done, total, checkpoint, error, how many that have ended are kept
 -- Returns  1, or 0 where another turn has begun since
@@ -8,7 +9,7 @@ end
 redis.call('HSET', KEYS[1], 'status', ARGV[3], 'done', ARGV[4], 'total', ARGV[5], 'checkpoint', ARGV[6],
   'error', ARGV[7])
 if ARGV[3] == 'completed' or ARGV[3] == 'failed' then
-  local now = integer(now_ms())
+  local now = now_ms()
   redis.call('HSET', KEYS[1], 'finished_at', now)
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('ZADD', KEYS[3], now, ARGV[1])

@@ -1,4 +1,5 @@
 -- One shard's counters, and the last event that led to them.
+-- Uses     state, events
 -- KEYS[1]  the shard's state
 -- Returns  false for an unknown shard, else {last event, issued, outstanding, reserved, redeemed, expired, deactivated,
 --          committed}

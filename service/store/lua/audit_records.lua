@@ -1,4 +1,5 @@
 -- The statuses and drawn amounts of the next coupons as their records have them, and the last event that led to them.
+-- Uses     events, record
 -- KEYS[1]  the shard's state
 -- ARGV     first sequence (a multiple of a block), how many blocks to look at
 -- Returns  {last event, a byte a coupon: its status, 0 where there is no record; eight bytes a coupon: what it has drawn, 0

@@ -1,4 +1,5 @@
 -- Keeps a preview that a job is to make, in place of one that is not made yet.
+-- Uses     state
 -- KEYS[1]  the state of the campaign's first shard
 -- ARGV     the preview, for how many seconds it is kept
 -- Returns  its number

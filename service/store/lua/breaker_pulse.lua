@@ -1,4 +1,5 @@
 -- One replica's sign of life: leaves its ballot, forgets the replicas that fell silent, reads what is in force.
+-- Uses     clock
 -- KEYS[1]  the breaker's state
 -- KEYS[2]  the replicas' ballots
 -- KEYS[3]  the store's vital signs, which one replica reads for all

@@ -1,4 +1,5 @@
 -- Gives a shard its configuration, or a newer version of it. A cap below what was given out already is refused.
+-- Uses     state
 -- KEYS[1]  the shard's state
 -- ARGV[1]  MessagePack: the configuration (see service/store/configuration.py)
 -- Returns  {configured}, {max_coupons_below_issued, issued} or {budget_below_committed, committed}; an older or equal

@@ -1,5 +1,5 @@
 -- Deactivates a batch of coupons of one shard and returns their money to the budget.
--- Uses     deactivation
+-- Uses     state, deactivation
 -- KEYS[1]  the shard's state
 -- ARGV[1]  MessagePack: the sequences
 -- ARGV[2]  reason

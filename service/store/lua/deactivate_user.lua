@@ -1,5 +1,5 @@
 -- Deactivates all coupons of one user and returns their money to the budget.
--- Uses     claims, deactivation
+-- Uses     state, claims, deactivation
 -- KEYS[1]  the shard's state
 -- ARGV     bucket of users, user, reason
 -- Returns  false for an unknown shard, else sequence, result, sequence, result, …: see the fragment deactivation

@@ -1,6 +1,7 @@
 -- Marks coupons whose validity is over and returns their money, a bounded number a call. The sequence is the index:
 -- coupons are issued in its order, so the sweep stops at the first whose own rule still holds, and remembers when
 -- the coupons that extensions or reservations kept alive behind it are due.
+-- Uses     clock, state, events, extension, validity, record, coupon
 -- KEYS[1]  the shard's state
 -- ARGV     the most coupons to look at
 -- Returns  false for an unknown shard, else {more or idle, expired}
@@ -39,6 +40,6 @@ if found > 0 then
   record_coupon_event(state_key, 'coupon.expired', { coupons = expired })
 end
 if swept ~= stored_swept or due ~= stored_due then
-  redis.call('HSET', state_key, 'swept', integer(swept), 'survivors_due', integer(due))
+  redis.call('HSET', state_key, 'swept', swept, 'survivors_due', due)
 end
 return { swept == last and swept < state.issued and 'more' or 'idle', found }

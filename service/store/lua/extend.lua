@@ -1,5 +1,6 @@
 -- Adds an extension to a shard: from this write on it holds for every coupon issued before or, if it is scoped, for those
 -- that its job finds. Extensions keep their order, so one that does not follow on what the shard has changes nothing.
+-- Uses     clock, state
 -- KEYS[1]  the shard's state
 -- ARGV[1]  number of the extension (from 1), or 0 for the next
 -- ARGV[2]  made_at, or 0 for now
@@ -34,10 +35,10 @@ extensions[number] = {
   scoped = scoped,
 }
 redis.call('HSET', state_key, 'extensions', cmsgpack.pack(extensions))
-redis.call('HSET', key_of(state_key, 'extension:' .. number), 'made_at', integer(extensions[number].made_at),
-  'total', integer(state.issued), 'done', 0, 'changed', 0, 'revived', 0, 'refused', 0, 'terms', ARGV[4], 'scope', ARGV[5])
+redis.call('HSET', key_of(state_key, 'extension:' .. number), 'made_at', extensions[number].made_at,
+  'total', state.issued, 'done', 0, 'changed', 0, 'revived', 0, 'refused', 0, 'terms', ARGV[4], 'scope', ARGV[5])
 if terms.outage then
-  redis.call('HSET', state_key, 'outages', integer(terms.outage))
+  redis.call('HSET', state_key, 'outages', terms.outage)
 end
 record_event(state_key, 'campaign.extended', {
   extension = number,

@@ -1,15 +1,15 @@
 -- Issues a batch of coupons of one shard: all that may be granted in the order of the batch, and nothing else.
--- Uses     draw, limits
+-- Uses     clock, state, bucket, extension, validity, benefit, record, limits, draw
 -- KEYS[1]  the shard's state
--- ARGV[1]  MessagePack: user, bucket of users, user, bucket, …
--- ARGV[2]  the idempotency keys' 8-byte digests, one after the other
--- ARGV[3]  a seed that no client knows, where coupons draw their amounts from a pot
--- Returns  false for an unknown shard, else {now, starts_at, expires_at, results}; a result is the sequence of the
---          coupon issued, or {word, …}: issued (where coupons start in waves or draw amounts) and replayed (sequence,
---          issued_at, starts_at, expires_at, amount drawn), issuance_paused, campaign_not_running (status, starts_in_ms
---          or -1), per_user_limit, sold_out, budget_exhausted, per_user_daily_limit (next_day_in_ms),
---          daily_limit (next_day_in_ms), rate_limited (bucket, burst, per_second_milli, retry_after_ms); the bucket is
---          user, redemption or campaign
+-- ARGV[1]  MessagePack: for each request user, bucket of users, the idempotency key's 8-byte digest
+-- ARGV[2]  a seed that no client knows, where coupons draw their amounts from a pot
+-- Returns  false for an unknown shard, else MessagePack, since the store looks at each table of a plain reply eight
+--          times: {now, starts_at, expires_at, results}; a result is the sequence of the coupon issued, or {word, …}:
+--          issued (where coupons start in waves or draw amounts) and replayed (sequence, issued_at, starts_at,
+--          expires_at, amount drawn), issuance_paused, campaign_not_running (status, starts_in_ms or -1),
+--          per_user_limit, sold_out, budget_exhausted, per_user_daily_limit (next_day_in_ms), daily_limit
+--          (next_day_in_ms), rate_limited (bucket, burst, per_second_milli, retry_after_ms); the bucket is user,
+--          redemption or campaign
 local CLAIM_BYTES = 13
 local USER_BUCKET_BYTES = 12
 
@@ -18,12 +18,12 @@ local state = load_state(state_key)
 if not state then
   return false
 end
-local requests, digests = cmsgpack.unpack(ARGV[1]), ARGV[2]
+local requests = cmsgpack.unpack(ARGV[1])
 local config, now = state.config, now_ms()
 local made = #state.extensions
 local starts_at, expires_at = window_of(config.validity, now, state.extensions, made)
 local level = bucket_level(state.tokens, state.tokens_at, config.issue_rate, now)
-local pot, day = open_pot(state_key, config, ARGV[3]), open_day(state_key, state, now)
+local pot, day = open_pot(state_key, config, ARGV[2]), open_day(state_key, state, now)
 
 local function campaign_refusal()
   local status = config.status
@@ -39,52 +39,45 @@ local function campaign_refusal()
   return nil
 end
 
+local issued_before = state.issued
 local not_issuing = campaign_refusal()
 local per_user_limit, sold_out, budget_exhausted = { 'per_user_limit' }, { 'sold_out' }, { 'budget_exhausted' }
 
 -- What a user holds: an optional level of his own bucket, then a claim for each coupon: digest and sequence.
--- Claims are 13 bytes and a level 12, so the length tells whether there is one.
+-- Claims are 13 bytes and a level 12, so the length tells whether there is one. A table for each user would be the
+-- dearest thing in the batch.
 local users_key = key_of(state_key, 'users:')
-local holdings = {}
+local claims_of, levels, levels_at = {}, {}, {}
 
-local function holding_of(user, bucket)
-  local holding = holdings[user]
-  if not holding then
-    local key = users_key .. bucket
-    local packed = redis.call('HGET', key, user) or ''
-    holding = { key = key, claims = packed }
-    if #packed % CLAIM_BYTES == USER_BUCKET_BYTES then
-      holding.tokens, holding.tokens_at = struct.unpack('>I6I6', packed)
-      holding.claims = string.sub(packed, USER_BUCKET_BYTES + 1)
-    end
-    if config.user_rate then
-      holding.level = bucket_level(holding.tokens, holding.tokens_at, config.user_rate, now)
-    end
-    holdings[user] = holding
+local function look_up(user, bucket)
+  local claims = redis.call('HGET', users_key .. bucket, user) or ''
+  local tokens, at
+  if #claims % CLAIM_BYTES == USER_BUCKET_BYTES then
+    tokens, at = struct.unpack('>I6I6', claims)
+    claims = string.sub(claims, USER_BUCKET_BYTES + 1)
   end
-  return holding
+  if config.user_rate then
+    levels[user], levels_at[user] = bucket_level(tokens, at, config.user_rate, now), at
+  end
+  claims_of[user] = claims
+  return claims
 end
 
 local function claimed_sequence(claims, digest)
-  local from = 1
-  while true do
-    local at = string.find(claims, digest, from, true)
-    if not at then
-      return nil
-    elseif at % CLAIM_BYTES == 1 then
-      return struct.unpack('>I5', claims, at + 8)
-    end
-    from = at + 1
+  local at = string.find(claims, digest, 1, true)
+  while at and at % CLAIM_BYTES ~= 1 do
+    at = string.find(claims, digest, at + 1, true)
   end
+  return at and struct.unpack('>I5', claims, at + 8)
 end
 
 -- The first answer again: its times follow from the record's issue, whatever has become of the coupon since.
 local function replayed(sequence)
   local issued_at, amount = now, pot and pot.amounts[sequence]
-  if sequence < state.issued_before then
-    local packed = redis.call('HGET', block_key(state_key, sequence), integer(sequence % BLOCK))
-    local record = unpack_record(packed)
-    issued_at, amount = record.issued_at, record.amount
+  if sequence < issued_before then
+    local packed = redis.call('HGET', block_key(state_key, sequence), sequence % BLOCK)
+    issued_at = struct.unpack('>I6', packed, ISSUED_AT)
+    amount = pot and unpack_record(packed).amount
   end
   local first_starts_at, first_expires_at = window_of(config.validity, issued_at, state.extensions,
     extensions_before(state.extensions, sequence), sequence)
@@ -97,12 +90,13 @@ local function redemption_refusal()
   return level < TOKEN and rate_limited('redemption', level, rate) or nil
 end
 
-local function refusal(holding, user, bucket)
-  local day_is_over = day and day_refusal(day, state.issued, holding.claims, CLAIM_BYTES)
+local function refusal(user, bucket, claims)
+  local day_is_over = day and day_refusal(day, state.issued, claims, CLAIM_BYTES)
+  local user_level = levels[user]
   if not_issuing then
     return not_issuing
-  elseif #holding.claims >= config.max_coupons_per_user * CLAIM_BYTES
-    and #holding.claims >= quota_of(state_key, config, user, bucket) * CLAIM_BYTES then
+  elseif #claims >= config.max_coupons_per_user * CLAIM_BYTES
+    and #claims >= quota_of(state_key, config, user, bucket) * CLAIM_BYTES then
     return per_user_limit
   elseif state.issued >= config.max_coupons then
     return sold_out
@@ -110,84 +104,88 @@ local function refusal(holding, user, bucket)
     return budget_exhausted
   elseif day_is_over then
     return day_is_over
-  elseif holding.level and holding.level < TOKEN then
-    return rate_limited('user', holding.level, config.user_rate)
+  elseif user_level and user_level < TOKEN then
+    return rate_limited('user', user_level, config.user_rate)
   elseif level < TOKEN then
     return rate_limited('campaign', level, config.issue_rate)
   end
   return config.redemptions_per_second_milli and redemption_refusal()
 end
 
-state.issued_before = state.issued
 local wave_starts = config.validity.waves and {}
-local results, granted_users = {}, {}
-for i = 1, #requests / 2 do
-  local user, bucket = requests[2 * i - 1], requests[2 * i]
-  local digest = string.sub(digests, 8 * i - 7, 8 * i)
-  local holding = holding_of(user, bucket)
-  local sequence = claimed_sequence(holding.claims, digest)
-  local refused = not sequence and refusal(holding, user, bucket)
-  if sequence then
-    results[i] = replayed(sequence)
-  elseif refused then
-    results[i] = refused
-  else
+local results, granted = {}, {}
+for at = 1, #requests, 3 do
+  local user, bucket, digest = requests[at], requests[at + 1], requests[at + 2]
+  local claims = claims_of[user] or look_up(user, bucket)
+  local sequence = claims ~= '' and claimed_sequence(claims, digest)
+  local result = sequence and replayed(sequence) or refusal(user, bucket, claims)
+  if not result then
     sequence = state.issued
-    holding.claims = holding.claims .. digest .. struct.pack('>I5', sequence)
-    holding.charged = true
-    if holding.level then
-      holding.level = holding.level - TOKEN
+    claims_of[user] = claims .. digest .. struct.pack('>I5', sequence)
+    if config.user_rate then
+      levels[user] = levels[user] - TOKEN
     end
     level = level - TOKEN
     state.issued = sequence + 1
     state.outstanding = state.outstanding + 1
-    granted_users[#granted_users + 1] = user
-    results[i] = sequence
+    granted[sequence - issued_before + 1] = at
     local amount = pot and draw(pot, sequence)
     state.committed = state.committed + (amount or config.amount)
     if wave_starts then
       wave_starts[sequence] = window_of(config.validity, now, state.extensions, made, sequence)
     end
+    result = sequence
     if pot or wave_starts then
-      results[i] = { 'issued', sequence, now, wave_starts and wave_starts[sequence] or starts_at, expires_at, amount }
+      result = { 'issued', sequence, now, wave_starts and wave_starts[sequence] or starts_at, expires_at, amount }
+    end
+  end
+  results[(at + 2) / 3] = result
+end
+
+local function save_claims()
+  for _, at in ipairs(granted) do
+    local user = requests[at]
+    local packed = claims_of[user]
+    -- Whoever was granted several coupons is written once.
+    if packed then
+      claims_of[user] = nil
+      if config.user_rate then
+        packed = struct.pack('>I6I6', levels[user], math.max(now, levels_at[user] or 0)) .. packed
+      end
+      redis.call('HSET', users_key .. requests[at + 1], user, packed)
     end
   end
 end
 
-if #granted_users > 0 then
-  for user, holding in pairs(holdings) do
-    if holding.charged then
-      local packed = holding.claims
-      if holding.level then
-        packed = struct.pack('>I6I6', holding.level, math.max(now, holding.tokens_at or 0)) .. packed
-      end
-      redis.call('HSET', holding.key, user, packed)
+local function save_records(amounts)
+  local status = pot and ISSUED + DRAWN or ISSUED
+  -- All that a batch's new records say before their users, unless each starts in its wave.
+  local head = struct.pack(HEAD, status, made, 0, now, starts_at, expires_at)
+  local fields, width = {}, 0
+  for i, at in ipairs(granted) do
+    local user, sequence = requests[at], issued_before + i - 1
+    if wave_starts then
+      head = struct.pack(HEAD, status, made, 0, now, wave_starts[sequence], expires_at)
+    end
+    local record = head .. string.char(#user) .. user
+    fields[width + 1] = sequence % BLOCK
+    fields[width + 2] = amounts and record .. struct.pack('>I6', amounts[i]) or record
+    width = width + 2
+    if i == #granted or (sequence + 1) % BLOCK == 0 then
+      redis.call('HSET', block_key(state_key, sequence), unpack(fields, 1, width))
+      width = 0
     end
   end
-  local amounts = pot and close_pot(state_key, pot, state.issued_before, #granted_users)
-  -- All that a batch's new records say before their users, unless each starts in its wave.
-  local status = pot and ISSUED + DRAWN or ISSUED
-  local head = struct.pack(HEAD, status, made, 0, now, starts_at, expires_at)
-  local sequence, granted = state.issued_before, 1
-  while granted <= #granted_users do
-    local fields = {}
-    local key = block_key(state_key, sequence)
-    repeat
-      if wave_starts then
-        head = struct.pack(HEAD, status, made, 0, now, wave_starts[sequence], expires_at)
-      end
-      fields[#fields + 1] = sequence % BLOCK
-      fields[#fields + 1] = head .. with_length(granted_users[granted])
-        .. (amounts and struct.pack('>I6', amounts[granted]) or '')
-      sequence, granted = sequence + 1, granted + 1
-    until granted > #granted_users or sequence % BLOCK == 0
-    redis.call('HSET', key, unpack(fields))
-  end
-  save_counters(state_key, state,
-    'tokens', integer(level), 'tokens_at', integer(math.max(now, state.tokens_at or 0)))
+end
+
+if #granted > 0 then
+  local amounts = pot and close_pot(state_key, pot, issued_before, #granted)
+  save_claims()
+  save_records(amounts)
+  save_counters(state_key, state, 'tokens', level, 'tokens_at', math.max(now, state.tokens_at or 0))
   if day then
     close_day(state_key, day)
   end
-  record_event(state_key, 'coupon.issued', { state.issued_before, #granted_users, amounts or config.amount })
+  record_event(state_key, 'coupon.issued', { issued_before, #granted, amounts or config.amount })
 end
-return { now, starts_at, expires_at, results }
+return cmsgpack.pack({ now, starts_at, expires_at, results })

@@ -1,4 +1,5 @@
 -- Keeps how far a preview has come, unless it is made already or another took its place.
+-- Uses     state
 -- KEYS[1]  the state of the campaign's first shard
 -- ARGV     its number, the preview, 1 once it is made
 -- Returns  1, or 0 where nobody wants it any more

@@ -1,4 +1,5 @@
 -- Frees the reservations whose time is over, a bounded number a call.
+-- Uses     clock, state, events, record, coupon
 -- KEYS[1]  the shard's state
 -- ARGV     the most reservations to free
 -- Returns  false for an unknown shard, else how many were freed
@@ -7,7 +8,7 @@ if not state then
   return false
 end
 local now = now_ms()
-local due = redis.call('ZRANGEBYSCORE', key_of(KEYS[1], 'holds'), '-inf', integer(now), 'LIMIT', 0, tonumber(ARGV[1]))
+local due = redis.call('ZRANGEBYSCORE', key_of(KEYS[1], 'holds'), '-inf', now, 'LIMIT', 0, tonumber(ARGV[1]))
 local freed, expired = {}, {}
 for _, member in ipairs(due) do
   local sequence = tonumber(member)

@@ -1,4 +1,5 @@
 -- Notes why an extension's write-through has failed, or that it goes on.
+-- Uses     state
 -- KEYS[1]  the state of the campaign's first shard
 -- ARGV     number of the extension, failure or nothing
 -- Returns  false where there is no such extension, else 1

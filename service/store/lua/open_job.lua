@@ -1,4 +1,5 @@
 -- Opens the record of a long job, unless it is there; one that has failed is taken up again where it stands.
+-- Uses     clock
 -- KEYS     the job, the index of jobs that have not ended, the index of those of its kind that have
 -- ARGV     id, kind, campaign, arguments (JSON), the most jobs that may be open
 -- Returns  opened, known or too_many_jobs
@@ -8,7 +9,7 @@ if status and status ~= 'failed' then
 elseif redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[5]) then
   return 'too_many_jobs'
 end
-local now = integer(now_ms())
+local now = now_ms()
 if status then
   redis.call('HSET', KEYS[1], 'status', 'pending', 'finished_at', 0)
   redis.call('ZREM', KEYS[3], ARGV[1])

@@ -1,5 +1,5 @@
 -- Raises how many coupons one user may hold, up to the campaign's maximum. Asking for less than he may changes nothing.
--- Uses     limits
+-- Uses     state, limits
 -- KEYS[1]  the shard's state
 -- ARGV     bucket of users, user, the coupons that he may hold, reason
 -- Returns  false for an unknown shard, else {raised, how many he may hold now} or {quota_too_high, the maximum}
@@ -16,6 +16,6 @@ if wanted > most then
 elseif wanted <= quota then
   return { 'raised', quota }
 end
-redis.call('HSET', key_of(state_key, 'quotas:' .. bucket), user, integer(wanted))
+redis.call('HSET', key_of(state_key, 'quotas:' .. bucket), user, wanted)
 record_event(state_key, 'quota.raised', { user, wanted, reason })
 return { 'raised', wanted }

@@ -1,4 +1,5 @@
 -- Until when a merchant takes no redemptions, and why.
+-- Uses     clock, state
 -- KEYS[1]  the shard's state
 -- ARGV     merchant
 -- Returns  false if he takes them, else {until (ms), reason}

@@ -1,4 +1,5 @@
 -- What there is to tidy in one shard, for very little of the store's time.
+-- Uses     clock, state, extension, validity, coupon
 -- KEYS[1]  the shard's state
 -- Returns  {now, version or 0 for an unknown shard, extensions made, 1 if the last is not written through, 1 if
 --          coupons have expired or reservations lapsed, outages turned into extensions, the preview to be made or 0,
@@ -38,7 +39,7 @@ local function undoings()
 end
 
 local function hold_is_due()
-  return redis.call('ZCOUNT', key_of(state_key, 'holds'), '-inf', integer(now)) > 0
+  return redis.call('ZCOUNT', key_of(state_key, 'holds'), '-inf', now) > 0
 end
 
 local asked = redis.call('HMGET', state_key, 'outages', 'preview')

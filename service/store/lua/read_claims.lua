@@ -1,4 +1,5 @@
 -- Which of a batch of claims of one shard have their coupon already.
+-- Uses     state
 -- KEYS[1]  the shard's state
 -- ARGV[1]  MessagePack: user, bucket of users, user, bucket, …
 -- ARGV[2]  the claims' 8-byte digests, one after the other

@@ -1,4 +1,5 @@
 -- One coupon as it stands now.
+-- Uses     clock, state, coupon
 -- KEYS[1]  the shard's state
 -- ARGV     sequence
 -- Returns  false for an unknown shard, else {coupon, status, user, issued_at, starts_at, expires_at,

@@ -1,4 +1,5 @@
 -- The next coupons of a shard as they stand now, each with its latest redemption.
+-- Uses     clock, state, coupon
 -- KEYS[1]  the shard's state
 -- ARGV     first sequence, the most coupons to read
 -- Returns  false for an unknown shard, else {where the next page begins, coupons issued, {{sequence, {coupon, status,

@@ -1,5 +1,5 @@
 -- A user's coupons of one campaign as they stand now, in the order of their issue.
--- Uses     claims
+-- Uses     clock, state, coupon, claims
 -- KEYS[1]  the shard's state
 -- ARGV     bucket of users, user
 -- Returns  false for an unknown shard, else {sequence, {coupon, status, user, issued_at, starts_at, expires_at, amount

@@ -1,15 +1,14 @@
 -- Redeems or reserves a batch of coupons of one shard.
--- Uses     opening, holder_limits
+-- Uses     clock, state, events, bucket, benefit, record, coupon, opening, holder_limits
 -- KEYS[1]  the shard's state
 -- ARGV[1]  MessagePack: for each request sequence, merchant, order, order amount or -1, milliseconds to hold or 0
 -- ARGV[2]  how often one coupon may be tried
--- Returns  false for an unknown shard, else {now, results}; a result is {attempt, discount} of a redemption made now,
---          or {word, …}: replayed (attempt, status, at, discount, hold_until, merchant, order), unknown_code,
---          already_redeemed, deactivated,
---          expired (at), reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at, expires_at; also where the
---          campaign is closed at this hour), order_amount_required, order_too_small (min_order_amount),
---          too_many_attempts, per_order_limit, per_merchant_limit, merchant_busy (retry_after_ms),
---          rate_limited (as issue.lua)
+-- Returns  false for an unknown shard, else MessagePack as issue.lua: {now, results, discounts}; a result is the attempt
+--          of a redemption made now, whose discount is the next one, or {word, …}: replayed (attempt, status, at,
+--          discount, hold_until, merchant, order), unknown_code, already_redeemed, deactivated, expired (at),
+--          reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at, expires_at; also where the campaign is closed
+--          at this hour), order_amount_required, order_too_small (min_order_amount), too_many_attempts,
+--          per_order_limit, per_merchant_limit, merchant_busy (retry_after_ms), rate_limited (as issue.lua)
 local MERCHANT_BUCKET = '>I6I6'
 
 local state_key = KEYS[1]
@@ -45,7 +44,7 @@ local function busy_until(merchant)
   return somebody_is_busy and tonumber(redis.call('ZSCORE', busy_key, merchant) or 0) or 0
 end
 
-local records, changed = {}, {}
+local records, changed, discounts = {}, {}, {}
 local reserved, redeemed = redemption_event(), redemption_event()
 
 local function find(sequence)
@@ -125,7 +124,8 @@ local function decide(sequence, merchant, order, order_amount, hold_ms)
   end
   changed[#changed + 1] = sequence
   tell_redemption(hold_ms > 0 and reserved or redeemed, sequence, record)
-  return { record.attempts, record.redemption.discount }
+  discounts[#discounts + 1] = record.redemption.discount
+  return record.attempts
 end
 
 local results = {}
@@ -148,4 +148,4 @@ if #changed > 0 then
   record_coupon_event(state_key, 'coupon.reserved', reserved)
   record_coupon_event(state_key, 'coupon.redeemed', redeemed)
 end
-return { now, results }
+return cmsgpack.pack({ now, results, discounts })

@@ -1,4 +1,5 @@
 -- Releases a reservation: the coupon is free again.
+-- Uses     record, settle
 -- KEYS[1]  the shard's state
 -- ARGV     sequence, attempt, reason
 -- Returns  false for an unknown shard, else {settled or replayed, attempt, status, at, discount, hold_until, merchant,

@@ -1,4 +1,5 @@
 -- Takes a redemption back: the coupon is free again, or expired if its time is over.
+-- Uses     record, settle
 -- KEYS[1]  the shard's state
 -- ARGV     sequence, attempt, reason
 -- Returns  false for an unknown shard, else {settled or replayed, attempt, status, at, discount, hold_until, merchant,

@@ -1,4 +1,5 @@
 -- A merchant takes redemptions again.
+-- Uses     state
 -- KEYS[1]  the shard's state
 -- ARGV     merchant
 -- Returns  how many words of his were taken back: 0 or 1

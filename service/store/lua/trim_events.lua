@@ -1,4 +1,5 @@
 -- Trims a shard's oldest events, a bounded number a call: what was exported, is old enough and was delivered.
+-- Uses     clock, state
 -- KEYS[1]  the shard's state
 -- ARGV     milliseconds that exported events stay, the last event that webhooks no longer need or nothing, most to trim
 -- Returns  how many were trimmed
@@ -28,7 +29,7 @@ for _, entry in ipairs(redis.call('XRANGE', events_key, '-', exported, 'COUNT', 
   end
   last = id
 end
-redis.call('HSET', export_key, 'at', integer(now_ms()))
+redis.call('HSET', export_key, 'at', now_ms())
 if not last then
   return 0
 end

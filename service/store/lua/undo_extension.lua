@@ -1,4 +1,5 @@
 -- Undoes an extension in a shard: from this write on it holds no longer, save for coupons that were used meanwhile.
+-- Uses     clock, state, sweep
 -- KEYS[1]  the shard's state
 -- ARGV     number of the extension; undone_at or 0 for now; how many extensions there were then, or 0 for all there are;
 --          milliseconds within which it can be undone; reason, actor
@@ -22,9 +23,9 @@ extension.undone_made = asked_at == 0 and #state.extensions or tonumber(ARGV[3])
 extension.undone_issued = state.issued
 extension.undoing = state.issued > 0 or nil
 redis.call('HSET', state_key, 'extensions', cmsgpack.pack(state.extensions))
-redis.call('HSET', key_of(state_key, 'extension:' .. number), 'undone_at', integer(extension.undone_at),
+redis.call('HSET', key_of(state_key, 'extension:' .. number), 'undone_at', extension.undone_at,
   'undone_made', extension.undone_made, 'undone_by', ARGV[6], 'undo_reason', ARGV[5],
-  'undo_total', integer(state.issued), 'undo_done', 0, 'shortened', 0)
+  'undo_total', state.issued, 'undo_done', 0, 'shortened', 0)
 -- The sweep may have passed coupons that are over now.
 wake_sweep(state_key, now)
 record_event(state_key, 'campaign.extension_undone', { extension = number, reason = ARGV[5], actor = ARGV[6] })

@@ -1,4 +1,5 @@
 -- Brings one campaign's waiting room to the present moment, and hands out places in its line.
+-- Uses     clock, state
 -- KEYS[1]  the first shard's state
 -- ARGV     share of the users let in (permille), ramp (ms), its start (permille), shards, how long a call counts (ms), the
 --          most that may wait, places wanted, MessagePack of passes: a call's first number, how many passed, …

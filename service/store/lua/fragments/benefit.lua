@@ -24,6 +24,6 @@ end
 -- The ledger of drawn money, by the names of the ledger of coupons. Other coupons are all worth the same, so that
 -- theirs follows from the counters.
 local function move_drawn(state_key, from, to, amount)
-  redis.call('HINCRBY', state_key, from .. '_amount', integer(-amount))
-  redis.call('HINCRBY', state_key, to .. '_amount', integer(amount))
+  redis.call('HINCRBY', state_key, from .. '_amount', -amount)
+  redis.call('HINCRBY', state_key, to .. '_amount', amount)
 end

@@ -1,6 +1,7 @@
 -- Takes coupons out of use, each that is free, and returns their money to the budget. For each sequence a result:
 -- {deactivated, status, user, issued_at, starts_at, expires_at}, or {word, …}: unknown_code, already_redeemed,
 -- expired (at), reserved_elsewhere (retry_after_ms).
+-- Uses     clock, state, events, record, coupon
 local function deactivate(state_key, state, sequences, reason)
   local now, results, changed = now_ms(), {}, {}
 

@@ -3,6 +3,7 @@
 -- The doubled average: of what is left above everybody's least share, a share takes a random part between nothing and
 -- twice the average, so that its mean is the average, early and late; the last takes what is left. The bound is
 -- rounded up as often as its fraction says, so that rounding favours nobody either.
+-- Uses     state
 local RANDOM_DIGITS, RANDOM_NUMBERS = 13, 2 ^ 52
 local MOST_TRIES = 64
 
@@ -53,8 +54,8 @@ end
 
 -- Writes the batch's draws into the ledger, and returns them in order.
 local function close_pot(state_key, pot, first, count)
-  redis.call('HINCRBY', state_key, 'issued_amount', integer(pot.total))
-  redis.call('HINCRBY', state_key, 'outstanding_amount', integer(pot.total))
+  redis.call('HINCRBY', state_key, 'issued_amount', pot.total)
+  redis.call('HINCRBY', state_key, 'outstanding_amount', pot.total)
   local amounts = {}
   for i = 1, count do
     amounts[i] = pot.amounts[first + i - 1]

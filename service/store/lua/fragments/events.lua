@@ -1,5 +1,6 @@
 -- What the events tell of coupons: which, in runs of first and count, so that neighbours cost next to nothing. Each
 -- event says by its type what its coupons have become; together they rebuild every counter (service/domain/ledger.py).
+-- Uses     state
 local function add_to_runs(runs, sequence)
   local last = #runs
   if last > 0 and runs[last - 1] + runs[last] == sequence then

@@ -1,4 +1,5 @@
 -- Limits of issue beyond stock and the common cap: by the calendar day, and the quota that one user has earned.
+-- Uses     state, validity
 
 -- The day in the campaign's zone and the first sequence issued in it; nil where the campaign limits no day. Sequences
 -- are in the order of issue, so that counting from there counts the day, for the campaign and for each user's claims.
@@ -34,7 +35,7 @@ end
 
 local function close_day(state_key, day)
   if day.is_new then
-    redis.call('HSET', state_key, 'day', integer(day.number), 'day_first', integer(day.first))
+    redis.call('HSET', state_key, 'day', day.number, 'day_first', day.first)
   end
 end
 

@@ -1,5 +1,6 @@
 -- Whether coupons may be redeemed at that instant: the opening of service/domain/opening.py, packed by
 -- service/store/validity.py. Spans are two bytes an end, in minutes; dates are three bytes, in order.
+-- Uses     validity
 local function is_open(validity, instant)
   local opening = validity.opening
 

@@ -1,13 +1,6 @@
--- The sweep (expire.lua) has passed this coupon perhaps; it must look again once the coupon is due.
-local function wake_sweep(state_key, due)
-  local known = tonumber(redis.call('HGET', state_key, 'survivors_due') or 0)
-  if known == 0 or due < known then
-    redis.call('HSET', state_key, 'survivors_due', integer(due))
-  end
-end
-
 -- What commit, release and rollback share: one attempt on one coupon moves on to another status, once.
 -- `from` and `to` are {coupon status, redemption status}; asking again for what already holds replays it.
+-- Uses     clock, state, events, record, coupon, sweep
 local function settle(state_key, sequence, attempt, from, to, event_type, reason)
   local state = load_state(state_key)
   if not state then

@@ -34,7 +34,7 @@ local function save_counters(state_key, state, ...)
   local fields = { ... }
   for _, name in ipairs(COUNTERS) do
     fields[#fields + 1] = name
-    fields[#fields + 1] = integer(state[name])
+    fields[#fields + 1] = state[name]
   end
   if state.recount_moved then
     fields[#fields + 1] = 'recount'

@@ -1,4 +1,5 @@
 -- When a coupon is valid: the rule of service/domain/validity.py applied by the store's clock.
+-- Uses     extension
 local DAY_MS = 86400000
 
 local function offset_at(offsets, instant)

@@ -1,0 +1,145 @@
+-- A coupon as it stands: its record brought up to date in memory, written back, and moved in the ledger.
+-- Uses     state, extension, validity, benefit, holders, record
+local function mark(record, byte)
+  if not is_marked(record.marks, byte) then
+    record.marks = (record.marks or '') .. string.char(byte)
+  end
+end
+
+-- Until an undoing is written through, a coupon remembers that it was used meanwhile, since its next use hides this one.
+local function keep_what_was_used(record, extensions)
+  local redemption = record.redemption
+  for i = extensions_before(extensions, record.sequence) + 1, redemption and #extensions or 0 do
+    local extension = extensions[i]
+    if extension.undoing and extension.made_at <= redemption.at and redemption.at < extension.undone_at
+      and (not extension.scoped or is_marked(record.marks, i)) then
+      mark(record, KEPT + i)
+    end
+  end
+end
+
+-- The expiry after the first `last` extensions, from the coupon's first answer on: by all that holds now or, where `by`
+-- is given, by what held when that extension was made.
+local function refold(record, state, last, by)
+  local extensions, marks = state.extensions, record.marks
+  local made = extensions_before(extensions, record.sequence)
+  local _, first = window_of(state.config.validity, record.issued_at, extensions, made, record.sequence)
+  return fold(first, extensions, made + 1, last, function(i, asked_by)
+    local undone_made = extensions[i].undone_made
+    asked_by = asked_by or by
+    if is_marked(marks, KEPT + i) then
+      return true
+    elseif undone_made and not (asked_by and undone_made >= asked_by) then
+      return false
+    end
+    return not extensions[i].scoped or is_marked(marks, i)
+  end)
+end
+
+-- What a coupon keeps committed of the budget while it is in that status.
+local function committed_in(state, record, status)
+  return status <= REDEEMED and worth(state, record) or 0
+end
+
+-- Whether the budget covers this coupon too, besides those that this call has used and not written yet.
+local function affords(state, record)
+  local budget = state.config.budget
+  return not budget or state.committed + (state.set_aside or 0) + worth(state, record) <= budget
+end
+
+-- Brings a record up to date in memory: a reservation past its time has lapsed, extensions lift the expiry, a coupon
+-- past it is expired, and one that was expired and has it before it again is back if the budget covers it. Only a
+-- decision that stands writes it back; the expiry is left to apply_extension.lua, so that it can count what each
+-- extension changed.
+local function bring_up_to_date(record, state, now)
+  record.expires_at = is_undoing(state) and refold(record, state, #state.extensions)
+    or extend_expiry(record.stored_expires_at, state.extensions, record.applied + 1, #state.extensions)
+  if record.status == RESERVED and record.redemption.hold_until <= now then
+    record.status = ISSUED
+    record.redemption.status = RELEASED
+  end
+  if record.status == ISSUED and record.expires_at <= now then
+    record.status = EXPIRED
+  elseif record.status == EXPIRED and record.expires_at > now and affords(state, record) then
+    record.status = ISSUED
+  end
+end
+
+-- The record of that sequence as it was packed.
+local function open_record(packed, state, sequence)
+  local record = unpack_record(packed, sequence)
+  if is_undoing(state) then
+    keep_what_was_used(record, state.extensions)
+  end
+  return record
+end
+
+-- The record of that sequence as it stands now, or nil.
+local function load_record(state_key, state, sequence, now)
+  local key = block_key(state_key, sequence)
+  local packed = redis.call('HGET', key, sequence % BLOCK)
+  if not packed then
+    return nil
+  end
+  local record = open_record(packed, state, sequence)
+  record.key = key
+  bring_up_to_date(record, state, now)
+  return record
+end
+
+-- Moves a coupon in the ledger from the status it was stored under to the one it has, and in the ledger of drawn money
+-- where it has an amount of its own; and in a recount that is under way and has passed it, so that what was recounted so
+-- far stays true while coupons change behind it. A record that is written with another status has gone through here.
+local function move_coupon(state_key, state, sequence, record)
+  local from, to, money = record.stored_status, record.status, 0
+  if (from <= REDEEMED) ~= (to <= REDEEMED) then
+    money = committed_in(state, record, to) - committed_in(state, record, from)
+  end
+  local left, reached, recount = LEDGER[from], LEDGER[to], state.recount
+  state[left] = state[left] - 1
+  state[reached] = state[reached] + 1
+  state.committed = state.committed + money
+  if record.amount then
+    move_drawn(state_key, left, reached, record.amount)
+  end
+  if recount and sequence < recount.next then
+    recount.counts[from] = recount.counts[from] - 1
+    recount.counts[to] = recount.counts[to] + 1
+    recount.money = recount.money + money
+    state.recount_moved = true
+  end
+  record.stored_status = to
+end
+
+-- Writes a record back that load_record returned, and moves it in the ledger from the status it was stored under to the one it has.
+local function save_record(state_key, state, sequence, record)
+  redis.call('HSET', record.key, sequence % BLOCK, pack_record(record))
+  local from, to = record.stored_status, record.status
+  if from ~= to then
+    move_coupon(state_key, state, sequence, record)
+  end
+  if state.config.holder_limits then
+    move_holder(state_key, state.config.holder_limits, sequence, is_held(from) and record.stored_redemption or nil,
+      is_held(to) and record.redemption or nil)
+    record.stored_redemption = record.redemption
+  end
+  if from == RESERVED or to == RESERVED then
+    local holds = key_of(state_key, 'holds')
+    if to == RESERVED then
+      redis.call('ZADD', holds, record.redemption.hold_until, sequence)
+    else
+      redis.call('ZREM', holds, sequence)
+    end
+  end
+end
+
+local function describe_redemption(word, record)
+  local redemption = record.redemption
+  return { word, record.attempts, REDEMPTION_WORDS[redemption.status], redemption.at, redemption.discount,
+    redemption.hold_until, redemption.merchant, redemption.order }
+end
+
+local function describe_coupon(word, record)
+  return { word, STATUS_WORDS[record.status], record.user, record.issued_at, record.starts_at, record.expires_at,
+    record.amount }
+end
