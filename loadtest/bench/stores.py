@@ -56,7 +56,8 @@ def running_store(folder: Path, cores: Cores) -> Iterator[Store]:
         raise CommandError(str(error), ExitCode.REFUSED) from error
     said = folder / "store.said"
     try:
-        with running(command, cores.load, said, plain_environment(), store.inherited) as process:
+        environment = store.environment(plain_environment())
+        with running(command, cores.load, said, environment, store.inherited) as process:
             wait_until_ready("the store", process, said, lambda: store.loaded_percent() == 100)
             with Redis(unix_socket_path=str(socket), socket_timeout=CALL_TIMEOUT_S, decode_responses=True) as client:
                 yield Store(socket, process.pid, client)

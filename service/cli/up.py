@@ -87,7 +87,7 @@ def _store_part(store: EmbeddedStore, environment: Mapping[str, str]) -> Part:
     return Part(
         name="store",
         command=store.command,
-        environment=environment,
+        environment=store.environment(environment),
         inherited=store.inherited,
         is_ready=is_ready,
         explain=store.last_words,

@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,9 @@ LAST_WORDS_BYTES: Final = 16 * 1024
 LEAST_FREE_BYTES: Final = 64 * 1024
 """With less than this a full disk keeps the server from writing even its last words."""
 
+ALLOCATOR: Final = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=2000"}
+"""The wheel's server allocates by the C library. glibc keeps seven freed pieces of a size at hand, and a batch frees
+hundreds; with more of them issue takes 6 % fewer instructions. Other C libraries ignore it."""
 CONFIGURATION: Final = """\
 # Written at every start; changes made here are lost.
 port 0
@@ -72,6 +76,10 @@ class EmbeddedStore:
                 "there is no embedded store for this kind of machine; start one and name it with TIDEGATE_STORE_URL"
             ) from error
         return str(server), str(self._configuration)
+
+    def environment(self, of_the_caller: Mapping[str, str]) -> Mapping[str, str]:
+        """The server's environment: its caller's, whose own wishes come first."""
+        return ALLOCATOR | of_the_caller
 
     @property
     def inherited(self) -> tuple[int, ...]:

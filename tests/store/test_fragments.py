@@ -1,0 +1,35 @@
+"""A script carries the fragments that it names: one too few breaks it when it runs, one too many slows every call."""
+
+import re
+from typing import Final
+
+import pytest
+
+from service.store.scripts import LUA, USES
+
+FRAGMENTS: Final = {path.stem: path.read_text() for path in (LUA / "fragments").glob("*.lua")}
+SCRIPTS: Final = {path.stem: path.read_text() for path in LUA.glob("*.lua")}
+NO_NAMES: Final = re.compile(r"--.*|'[^'\n]*'|\.\w+")
+"""Comments, texts, and the fields of tables."""
+GIVEN: Final = re.compile(r"^local (?:function )?([\w, ]+)", re.MULTILINE)
+KEPT: Final = re.compile(r"local (?:function )?([\w, ]+)(?:\(([\w, ]+)\))?|function ?\(([\w, ]+)\)")
+
+
+def names(text: str) -> set[str]:
+    """The names that stand in a text."""
+    return set(re.findall(r"[A-Za-z_]\w*", text))
+
+
+def used_fragments(name: str, text: str) -> set[str]:
+    """The fragments whose names stand in a text that does not define them itself."""
+    code = NO_NAMES.sub("", text)
+    foreign = names(code) - names(" ".join(map(" ".join, KEPT.findall(code))))
+    return {
+        other for other, text in FRAGMENTS.items() if other != name and foreign & names(" ".join(GIVEN.findall(text)))
+    }
+
+
+@pytest.mark.parametrize(("name", "text"), [*FRAGMENTS.items(), *SCRIPTS.items()])
+def test_a_script_names_exactly_the_fragments_it_uses(name: str, text: str) -> None:
+    uses = USES.search(text)
+    assert set(uses[1].split(", ") if uses else ()) == used_fragments(name, text)
