@@ -79,7 +79,7 @@ class EmbeddedStore:
 
     def environment(self, of_the_caller: Mapping[str, str]) -> Mapping[str, str]:
         """The server's environment: its caller's, whose own wishes come first."""
-        return ALLOCATOR | of_the_caller
+        return {**ALLOCATOR, **of_the_caller}
 
     @property
     def inherited(self) -> tuple[int, ...]:
