@@ -19,7 +19,7 @@ from service.api.door import PartsOf
 from service.api.parts import Parts
 from service.api.problems import Refused, not_found, problem, retry_after
 from service.api.spelling import moment_text
-from service.domain.codes import CouponAddress, RedemptionAddress
+from service.domain.codes import CouponAddress
 from service.domain.coupon import Coupon, Redemption
 from service.store.catalogue import KnownCampaign
 
@@ -87,7 +87,7 @@ async def export_redemptions(campaign_id: str, parts: PartsOf) -> CsvResponse:
         zone, held = known.campaign.validity.timezone, redemption.hold_expires_at_ms
         address = CouponAddress(coupon.shard, coupon.sequence)
         return (
-            known.codes.redemption_id(RedemptionAddress(address, redemption.attempt)),
+            known.codes.redemption_id(address.shard, address.sequence, redemption.attempt),
             known.codes.code(coupon.shard, coupon.sequence),
             coupon.user_id,
             redemption.merchant_id,

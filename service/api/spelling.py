@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 from service.api.benefits import coupon_benefit_body
 from service.domain.benefit import Benefit
-from service.domain.codes import CouponAddress, RedemptionAddress
 from service.domain.coupon import Coupon, Redemption, RedemptionStatus
 from service.domain.outcomes import Issued, Replayed
 from service.store.catalogue import KnownCampaign
@@ -66,12 +65,12 @@ class CampaignSpelling:
 
     def redemption(self, redemption: Redemption, code: str | None = None) -> bytes:
         """The redemption as it stands; `expires_at` is told while it is reserved. `code` spares whoever has it."""
-        coupon = CouponAddress(redemption.shard, redemption.sequence)
+        shard, sequence = redemption.shard, redemption.sequence
         held = redemption.status is RedemptionStatus.RESERVED and redemption.hold_expires_at_ms
         expires_at = f'"{moment_text(held, self._timezone)}"' if held else "null"
         return (
-            f'{{"id":"{self._codes.redemption_id(RedemptionAddress(coupon, redemption.attempt))}",'
-            f'"code":"{code or self._codes.code(coupon.shard, coupon.sequence)}",'
+            f'{{"id":"{self._codes.redemption_id(shard, sequence, redemption.attempt)}",'
+            f'"code":"{code or self._codes.code(shard, sequence)}",'
             f'"merchant_id":"{redemption.merchant_id}","order_id":"{redemption.order_id}",'
             f'"status":"{redemption.status}",'
             f'"discount_amount":{redemption.discount_amount},"at":"{moment_text(redemption.at_ms, self._timezone)}",'

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, NamedTuple, Self
 
-from service.domain.codes import CodeBook, CouponAddress, RedemptionAddress
+from service.domain.codes import CodeBook
 from service.domain.coupon import CouponStatus
 
 COUPONS_PER_PART: Final = 512
@@ -148,7 +148,7 @@ def _redemptions(event: Event, codes: CodeBook) -> Iterator[dict[str, Any]]:
     """The redemptions that an event tells of, one for each coupon."""
 
     def redemption_id(sequence: int, attempt: int) -> str:
-        return codes.redemption_id(RedemptionAddress(CouponAddress(event.shard, sequence), attempt))
+        return codes.redemption_id(event.shard, sequence, attempt)
 
     if "attempt" in event.data:
         for sequence in event.coupons:

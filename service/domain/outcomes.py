@@ -12,7 +12,10 @@ from service.domain.coupon import Coupon, Redemption
 
 @dataclass(slots=True)
 class Issued:
-    """A coupon was issued, and is on disk. Not frozen: one is made for each coupon, and freezing is dear."""
+    """A coupon was issued, and is on disk.
+
+    Not frozen, like all outcomes that carry a coupon: one is made for each request, and freezing is dear.
+    """
 
     sequence: int
     issued_at_ms: int
@@ -21,7 +24,7 @@ class Issued:
     drawn_amount: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Replayed:
     """The same user and key had been issued this coupon before; times are those of the first answer."""
 
@@ -128,7 +131,7 @@ class Redeemed:
     redemption: Redemption
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RedemptionReplayed:
     """The same merchant's same order holds this redemption already."""
 

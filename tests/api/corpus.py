@@ -4,7 +4,7 @@ import json
 from typing import Any, Final
 
 from service.api.vocabulary import MAX_BODY_BYTES
-from service.domain.codes import CodeBook, CouponAddress, RedemptionAddress
+from service.domain.codes import CodeBook
 from tests.api.caller import CAMPAIGN, settings
 from tests.api.exchange import KEY, Ask
 
@@ -186,7 +186,7 @@ STORIES: Final[dict[str, tuple[dict[str, Any], list[Step]]]] = {
         {},
         [
             *[issue(), redeem()],
-            post(f"/v1/redemptions/{CODES.redemption_id(RedemptionAddress(CouponAddress(0, 0), 1))}/rollback"),
+            post(f"/v1/redemptions/{CODES.redemption_id(0, 0, 1)}/rollback"),
             redeem(),
         ],
     ),
