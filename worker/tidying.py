@@ -40,9 +40,19 @@ class Tidying:
     async def write_through(self, campaign_id: str, number: int, until_s: float) -> None:
         """Write extensions up to that one into the coupons, and what was undone, in the order in which it was done."""
         campaign = await self._catalogue.load(campaign_id)
-        if campaign is None:
-            return
-        await self._extensions.note_failure(campaign, number, "")
+        if campaign is not None:
+            await self._extensions.note_failure(campaign, number, "")
+            await self._write_up_to(campaign, number, until_s)
+
+    async def write_undo_through(self, campaign_id: str, number: int, until_s: float) -> None:
+        """Write the undoing of that extension into the coupons, after all that was made before it."""
+        campaign = await self._catalogue.load(campaign_id)
+        progress = None if campaign is None else await self._extensions.progress(campaign, number)
+        if campaign is not None and progress is not None and progress.undo is not None:
+            await self._extensions.note_failure(campaign, number, "")
+            await self._write_up_to(campaign, progress.undo.made, until_s)
+
+    async def _write_up_to(self, campaign: Campaign, number: int, until_s: float) -> None:
         undone: dict[int, list[int]] = {}
         for each in range(1, number + 1):
             progress = await self._extensions.progress(campaign, each)
@@ -59,14 +69,6 @@ class Tidying:
                 if not await self._write(self._extensions.write_undo_through, campaign, earlier, until_s):
                     return
                 log.info("undoing written through", campaign=campaign.id, number=earlier)
-
-    async def write_undo_through(self, campaign_id: str, number: int, until_s: float) -> None:
-        """Write the undoing of that extension into the coupons, after all that was made before it."""
-        campaign = await self._catalogue.load(campaign_id)
-        progress = None if campaign is None else await self._extensions.progress(campaign, number)
-        if campaign is not None and progress is not None and progress.undo is not None:
-            await self._extensions.note_failure(campaign, number, "")
-            await self.write_through(campaign_id, progress.undo.made, until_s)
 
     async def _write(
         self, chunk: Callable[[Campaign, int, int], Awaitable[bool]], campaign: Campaign, number: int, until_s: float
