@@ -86,7 +86,7 @@ def note_failure(
 ) -> None:
     """Show why an extension or its undoing cannot be written through: in its job, and in the extension in the end.
 
-    Raises StoreError.
+    In the extension even where its job could not be opened. Raises StoreError.
     """
     campaign_id, number = job.args
     asyncio.run(_note_failure(job.id, _words(kind, error), not job.retries_left))

@@ -42,8 +42,8 @@ class Kinds:
     def all(self) -> Mapping[JobKind, Kind]:
         """Every kind of long job."""
         return {
-            JobKind.EXTENSION: Kind(self.write_extension_through, TURN_S),
-            JobKind.UNDO: Kind(self.write_undo_through, TURN_S),
+            JobKind.EXTENSION: Kind(self.write_extension_through, TURN_S, self.note_extension_failure),
+            JobKind.UNDO: Kind(self.write_undo_through, TURN_S, self.note_extension_failure),
             JobKind.RECOUNT: Kind(self.recount, RECOUNT_TURN_S),
             JobKind.IMPORT: Kind(self._importing.step, IMPORT_TURN_S),
         }
@@ -67,6 +67,10 @@ class Kinds:
             return NO_SUCH_THING
         status = JobStatus.COMPLETED if progress.undo_is_written else JobStatus.RUNNING
         return JobProgress(progress.undo.done, progress.undo.total, status)
+
+    async def note_extension_failure(self, record: JobRecord, failure: str) -> None:
+        """Show in the extension why it is not written through, or its undoing is not."""
+        await self._tidying.note_failure(record.campaign_id, record.arguments["number"], failure)
 
     async def recount(self, record: JobRecord) -> JobProgress:
         """Recount the next coupons; the checkpoint names the shard and how many coupons those before it had."""

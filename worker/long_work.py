@@ -17,16 +17,21 @@ STEP_S: Final = 0.25
 """How long a step may work until its progress is noted."""
 
 Step = Callable[[JobRecord], Awaitable[JobProgress]]
+NoteFailure = Callable[[JobRecord, str], Awaitable[None]]
 
 log = structlog.get_logger("tidegate.worker")
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How jobs of one kind are done: a step at a time, and for how long in one turn."""
+    """How jobs of one kind are done: a step at a time, and for how long in one turn.
+
+    `note_failure` shows in what the job was about that nobody will try again, where that has a status of its own.
+    """
 
     step: Step
     turn_s: float
+    note_failure: NoteFailure | None = None
 
 
 class LongWork:
@@ -55,4 +60,7 @@ class LongWork:
         record = await self._records.find(job_id)
         if record is not None and record.progress.status in (JobStatus.PENDING, JobStatus.RUNNING):
             status = JobStatus.FAILED if for_good else record.progress.status
+            kind = self._kinds[record.kind]
+            if for_good and kind.note_failure is not None:
+                await kind.note_failure(record, failure)
             await self._records.advance(record, replace(record.progress, status=status, error=failure))

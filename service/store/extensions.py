@@ -19,10 +19,9 @@ from service.store.previews import PreviewStore
 from service.store.scope import pack_scope
 from service.store.scripts import Scripts
 
-COUPONS_PER_CALL: Final = 384
-"""How many coupons one call writes through or sweeps: at most four milliseconds of the store's time."""
-UNDONE_PER_CALL: Final = 128
-"""The same for an undoing, which tells every coupon's expiry anew from its first."""
+COUPONS_PER_CALL: Final = 128
+"""How many coupons one call writes through or sweeps: a block, so that it holds up a redemption no longer than another
+redemption with its write to disk would."""
 
 
 class ExtensionRefusal(StrEnum):
@@ -89,11 +88,11 @@ class ExtensionStore:
 
     async def write_through(self, campaign: Campaign, shard: int, number: int) -> bool:
         """Write the extension through to the shard's next coupons, with its checkpoint; whether any are left."""
-        return await self._advance("apply_extension", campaign, shard, number, COUPONS_PER_CALL)
+        return await self._advance("apply_extension", campaign, shard, number)
 
     async def write_undo_through(self, campaign: Campaign, shard: int, number: int) -> bool:
         """Write the undoing through to the shard's next coupons, with its checkpoint; whether any are left."""
-        return await self._advance("apply_undo", campaign, shard, number, UNDONE_PER_CALL)
+        return await self._advance("apply_undo", campaign, shard, number)
 
     async def note_failure(self, campaign: Campaign, number: int, failure: str) -> None:
         """Show why the extension is not written through, or with nothing that the work goes on."""
@@ -110,8 +109,8 @@ class ExtensionStore:
         freed = await self._scripts.run("lapse", [keys.state_key(campaign.id, shard)], COUPONS_PER_CALL)
         return bool(freed == COUPONS_PER_CALL)
 
-    async def _advance(self, script: str, campaign: Campaign, shard: int, number: int, most: int) -> bool:
-        reply = await self._scripts.run(script, [keys.state_key(campaign.id, shard)], number, most)
+    async def _advance(self, script: str, campaign: Campaign, shard: int, number: int) -> bool:
+        reply = await self._scripts.run(script, [keys.state_key(campaign.id, shard)], number, COUPONS_PER_CALL)
         return reply is not None and reply[0] < reply[1]
 
     async def _followed(self, campaign: Campaign, number: int) -> ExtensionProgress:

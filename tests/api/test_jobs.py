@@ -2,14 +2,18 @@
 
 from datetime import UTC, datetime
 from functools import partial
+from multiprocessing import get_context
 from typing import Any, Final
 
 import pytest
 
+from service.api.parts import Parts
+from service.store.jobs import DONE_FOR_S, JobQueue
 from service.store.long_jobs import JobProgress, JobStatus
 from tests.api.caller import Caller, refusal
 from tests.store.desk import Room
 from tests.worker.processes import BATCH, NEXT_WEEK, NOW, open_with_coupons
+from tests.worker.test_jobs import break_the_coupons, do_what_waits, leave_no_retries, let_time_pass, mend_the_coupons
 from tests.worker.test_long_work import kill_soon, long_work
 from worker import jobs as worker_jobs
 from worker import kinds
@@ -81,6 +85,49 @@ async def test_an_undoing_is_a_job_with_progress_that_ends_whoever_is_killed(
     assert (job["kind"], job["done"], job["total"]) == ("undo", BATCHES * BATCH, BATCHES * BATCH)
     assert job["finished_at"] is not None
     assert (extension["status"], extension["undo"]["shortened"]) == ("undone", BATCHES * BATCH)
+
+
+async def test_a_job_and_its_extension_agree_whichever_turn_fails_and_whoever_does_the_work_in_the_end(
+    api: Caller, parts: Parts, room: Room, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEGATE_STORE_URL", store_url)
+    await room.clock.set(NOW)
+    await open_with_coupons(room, batches=1)
+    await api.extend(datetime.fromtimestamp(NEXT_WEEK / 1000, UTC).isoformat())
+    with monkeypatch.context() as in_a_hurry:
+        in_a_hurry.setattr(kinds, "TURN_S", 0)
+        take_turns(parts.jobs)
+    assert await statuses(api, 1) == ("running", "pending")
+
+    let_time_pass(parts.jobs, DONE_FOR_S)
+    await parts.jobs.work_on("extension-spring-1")
+    leave_no_retries(parts.jobs)
+    break_the_coupons(parts.jobs)
+    take_turns(parts.jobs)
+    assert await statuses(api, 1) == ("failed", "failed")
+    assert "WRONGTYPE" in (await look(api, "/v1/jobs/extension-spring-1"))["error"]
+
+    mend_the_coupons(parts.jobs)
+    await api.extend(datetime.fromtimestamp(NEXT_WEEK / 1000 + 1, UTC).isoformat())
+    take_turns(parts.jobs)
+    assert [await statuses(api, number) for number in (1, 2)] == [("completed", "completed")] * 2
+    assert {(job["status"], job["done"], job["error"]) for job in (await look(api, "/v1/jobs"))["jobs"]} == {
+        ("completed", BATCH, None)
+    }
+
+
+def take_turns(jobs: JobQueue) -> None:
+    """Have a worker do what waits: in a process of its own, since RQ wants the main thread, and no event loop in it."""
+    worker = get_context("fork").Process(target=do_what_waits, args=(jobs,))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+
+
+async def statuses(api: Caller, number: int) -> tuple[str, str]:
+    """Of the job and of the extension."""
+    job = await look(api, f"/v1/jobs/extension-spring-{number}")
+    return job["status"], (await look(api, f"/v1/extensions/spring.{number}"))["status"]
 
 
 async def look(api: Caller, path: str) -> dict[str, Any]:

@@ -36,6 +36,8 @@ wish = st.tuples(users, st.sampled_from("123456"))
 wishes = st.lists(wish, min_size=3, max_size=8)
 first_wishes = st.lists(wish, min_size=4, max_size=8, unique=True)
 sequences = st.integers(0, UNKNOWN)
+kill_moments = st.integers(0, 12).map(lambda doublings: 2**doublings)
+"""How often others get their turn until the store is killed: from before it is asked until it has answered."""
 victims = st.sampled_from([0, 3, *[UNKNOWN] * 4])
 numbers = st.integers(0, MOST_EXTENSIONS)
 shards = st.integers(0, 1)

@@ -1,8 +1,6 @@
 """Why: one campaign's whole life, step by step in the store and in its models; Hypothesis thinks of the steps."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import astuple, replace
 from functools import partial
 from typing import Any, Final
@@ -16,7 +14,6 @@ from service.domain.events import BEGINNING
 from service.domain.outcomes import Issued, IssueOutcome, Redeemed, RedeemOutcome, RedemptionReplayed, Replayed
 from service.domain.validity import DAY_MS, Validity
 from service.store.coupons import RedeemRequest, SettleVerb
-from service.store.scripts import StoreError
 from tests.store import choices
 from tests.store.desk import LAUNCH
 from tests.store.extension_model import ExtensionModel
@@ -36,7 +33,7 @@ class CampaignLife(TendedLife):
         per_user=st.integers(2, 6),
         limits=st.lists(choices.limits, max_size=2),
         shards=choices.shards,
-        power_cuts=st.sampled_from([0, 0, 0, 1]),
+        power_cuts=st.sampled_from([0, 1, 2, 3]),
     )
     def open(
         self,
@@ -128,7 +125,7 @@ class CampaignLife(TendedLife):
         shard=choices.shards,
         wishes=choices.wishes,
         batch=st.none() | st.lists(choices.requests, min_size=2, max_size=5),
-        moments=st.integers(0, 9),
+        moments=choices.kill_moments,
     )
     def cut_the_power(
         self, shard: int, wishes: list[tuple[str, str]], batch: list[RedeemRequest] | None, moments: int
@@ -138,11 +135,11 @@ class CampaignLife(TendedLife):
         model = self.model_of(shard)
         if batch is None:
             of_shard = self.of_shard(model, wishes)
-            outcomes = self.die_over(partial(self.desk.issue_batch, of_shard, model.shard), moments)
+            outcomes = self.answer_at_last(partial(self.desk.issue_batch, of_shard, model.shard), moments)
             assert outcomes == list(map(first_answer, issued(model, of_shard, outcomes)))
         else:
             batch = [replace(one, sequence=known_or_next(model, one.sequence)) for one in batch]
-            outcomes = self.die_over(partial(self.desk.redeem_batch, batch, model.shard), moments)
+            outcomes = self.answer_at_last(partial(self.desk.redeem_batch, batch, model.shard), moments)
             assert outcomes == list(map(first_answer, redeemed(model, batch)))
         self.the_coupons_agree()
         self.the_events_add_up_to_the_ledger()
@@ -164,20 +161,9 @@ class CampaignLife(TendedLife):
         counted = [statuses.count(status) for status in CouponStatus]
         assert counted == list(astuple(self.run(self.desk.counters())))[1 : 1 + len(counted)]
 
-    def die_over(self, call: Callable[[], Coroutine[Any, Any, list[Any]]], moments: int) -> list[Any]:
-        """What is answered at last, once the store is back."""
-
-        async def at_work() -> None:
-            task = asyncio.create_task(call())
-            for _ in range(moments):
-                await asyncio.sleep(0)
-            self.server.kill()
-            with suppress(StoreError):
-                await task
-            await self.room.client.connection_pool.disconnect()
-
-        self.run(at_work())
-        self.server.start()
+    def answer_at_last(self, call: Callable[[], Coroutine[Any, Any, list[Any]]], moments: int) -> list[Any]:
+        """What the call is answered when it is repeated, once the store is back."""
+        self.die_over(call, moments)
         return list(map(first_answer, self.run(call())))
 
     def of_shard(self, model: ExtensionModel, wishes: list[tuple[str, str]]) -> list[tuple[str, str]]:

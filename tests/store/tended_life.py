@@ -3,9 +3,12 @@
 A killed worker leaves its chunks where they are: here every chunk is a step of its own, so it is killed everywhere.
 """
 
+import asyncio
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
@@ -15,8 +18,10 @@ from service.domain.campaign import Campaign, IllegalTransition, StatusVerb, cha
 from service.domain.extension import Outage, Scope, Terms
 from service.domain.money import Money
 from service.domain.validity import DAY_MS
+from service.store.extension_progress import ExtensionProgress
 from service.store.extensions import ExtensionRefusal
 from service.store.recounts import RecountStore
+from service.store.scripts import StoreError
 from tests.store import choices
 from tests.store.extension_model import ExtensionModel
 from tests.store.watched_life import WatchedLife
@@ -28,6 +33,7 @@ class TendedLife(WatchedLife):
     """A campaign that is extended, tidied, changed, paused and recounted."""
 
     outages = 0
+    power_cuts = 0
 
     @precondition(lambda self: len(self.models[0].made) < choices.MOST_EXTENSIONS)
     @rule(until_ms=choices.days, include_expired=st.booleans(), scope=choices.scopes)
@@ -89,6 +95,33 @@ class TendedLife(WatchedLife):
             self.run(self.room.extensions.write_through(self.desk.campaign, model.shard, number))
             model.write_through(number, CHUNK)
 
+    @precondition(lambda self: self.power_cuts and len(self.models[0].made) < choices.MOST_EXTENSIONS)
+    @rule(
+        until_ms=choices.days,
+        include_expired=st.booleans(),
+        scope=choices.scopes,
+        shard=choices.shards,
+        undo=st.booleans(),
+        moments=choices.kill_moments,
+    )
+    def cut_the_power_over_a_chunk(
+        self, until_ms: int, include_expired: bool, scope: Scope | None, shard: int, undo: bool, moments: int
+    ) -> None:
+        """The store dies with a worker's chunk in its hands: all of it is written, checkpoint and all, or nothing."""
+        self.power_cuts -= 1
+        self.extend(until_ms, include_expired, scope)
+        number, model = len(self.models[0].made), self.model_of(shard)
+        if undo:
+            self.write_everything_through()
+            self.undo(number - 1)
+        chunk = self.room.extensions.write_undo_through if undo else self.room.extensions.write_through
+        self.die_over(partial(chunk, self.desk.campaign, model.shard, number), moments)
+        if self.looked_at(number, undo) != self.written(number, undo):
+            (model.write_undo_through if undo else model.write_through)(number, CHUNK)
+        assert self.looked_at(number, undo) == self.written(number, undo)
+        self.the_coupons_agree()
+        self.the_events_add_up_to_the_ledger()
+
     @rule(shard=choices.shards, work=st.sampled_from(["expire", "lapse"]))
     def tidy_a_chunk(self, shard: int, work: str) -> None:
         self.run(getattr(self.room.extensions, work)(self.desk.campaign, self.model_of(shard).shard))
@@ -139,6 +172,34 @@ class TendedLife(WatchedLife):
                 for number in range(len(self.models[0].made)):
                     self.work_off_a_chunk(shard, number, False)
                     self.work_off_a_chunk(shard, number, True)
+
+    def looked_at(self, number: int, undo: bool) -> int:
+        """How many coupons the store has looked at for that extension, or for its undoing."""
+        progress: ExtensionProgress = self.run(self.room.extensions.progress(self.desk.campaign, number))
+        if not undo:
+            return progress.done
+        assert progress.undo is not None
+        return progress.undo.done
+
+    def written(self, number: int, undo: bool) -> int:
+        """How many the models have."""
+        made = [model.made[number - 1] for model in self.models]
+        return sum(of_shard.undo_done if undo else of_shard.done for of_shard in made)
+
+    def die_over(self, call: Callable[[], Coroutine[Any, Any, object]], moments: int) -> None:
+        """Have the store die while it is called, and come back."""
+
+        async def at_work() -> None:
+            task = asyncio.create_task(call())
+            for _ in range(moments):
+                await asyncio.sleep(0)
+            self.server.kill()
+            with suppress(StoreError):
+                await task
+            await self.room.client.connection_pool.disconnect()
+
+        self.run(at_work())
+        self.server.start()
 
     def model_of(self, shard: int) -> ExtensionModel:
         """The model of that shard, or of the only one."""

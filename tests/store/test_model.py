@@ -24,7 +24,6 @@ STEPS: Final = 45
 
 def test_the_store_lives_any_life_as_its_model_does(store_program: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extensions, "COUPONS_PER_CALL", CHUNK)
-    monkeypatch.setattr(extensions, "UNDONE_PER_CALL", CHUNK)
     limits = settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None)
     with running_store(store_program) as server, asyncio.Runner() as runner:
         client = connect(server.url, timeout_ms=5_000)

@@ -60,28 +60,30 @@ local function apply(record, sequence, i)
   end
 end
 
-local lifted = not (plain.scoped or is_undoing(state)) and struct.pack('>I6', plain.until_ms)
-local usual, seen = string.char(ISSUED, number - 1), string.char(ISSUED, number)
+local is_plain, lifted = not (plain.scoped or is_undoing(state)), plain.until_ms and struct.pack('>I6', plain.until_ms)
 extended[number] = {}
 local number_extended = extended[number]
 
--- The usual coupon is issued and has seen all but this extension: its record is not taken apart. Nil for any other.
-local function write_plainly(packed, sequence)
-  if string.sub(packed, 1, 2) ~= usual then
+-- The head of a coupon that has seen all but this extension, and whether the coupon is usable and has longer now: its
+-- record need not be taken apart. Nil for a coupon that lags, or may come back.
+local function lift_head(head)
+  local status, applied = string.byte(head, 1, 2)
+  local before = struct.unpack('>I6', head, EXPIRES_FIRST)
+  local is_concerned = plain.include_expired or before > plain.made_at
+  if not is_plain or applied % MARKED ~= number - 1 or (is_concerned and status % DRAWN == EXPIRED) then
     return nil
   end
-  local before = struct.unpack('>I6', packed, EXPIRES_FIRST)
-  if before >= plain.until_ms or not (plain.include_expired or before > plain.made_at) then
-    return seen .. string.sub(packed, 3)
+  local seen = string.char(status, applied + 1) .. string.sub(head, 3, EXPIRES_FIRST - 1)
+  if is_concerned and before < plain.until_ms then
+    return seen .. lifted, status % DRAWN == ISSUED or status % DRAWN == RESERVED
   end
-  number_extended[#number_extended + 1] = sequence
-  return seen .. string.sub(packed, 3, EXPIRES_FIRST - 1) .. lifted .. string.sub(packed, EXPIRES_LAST + 1)
+  return seen .. string.sub(head, EXPIRES_FIRST), false
 end
 
 local function write_any(packed, sequence)
   local record = open_record(packed, state, sequence)
   if record.applied >= number then
-    return nil
+    return packed
   end
   for i = record.applied + 1, number do
     apply(record, sequence, i)
@@ -91,20 +93,31 @@ local function write_any(packed, sequence)
 end
 
 local last = math.min(total, done + most)
+-- Coupons that were issued together have the same head, which is lifted once for all of them.
+local known_head, lifted_head, is_longer
 while done < last do
   local base = done - done % BLOCK
-  local block_end, changes, held = math.min(last, base + BLOCK), {}, read_block(state_key, done)
+  local block_end, held, is_changed = math.min(last, base + BLOCK), read_block(state_key, done), false
   for at = 1, #held, 2 do
-    local sequence = base + held[at]
-    local written = sequence < block_end
-      and ((lifted and write_plainly(held[at + 1], sequence)) or write_any(held[at + 1], sequence))
-    if written then
-      changes[#changes + 1] = held[at]
-      changes[#changes + 1] = written
+    local sequence, packed = base + held[at], held[at + 1]
+    if sequence < block_end then
+      local head = string.sub(packed, 1, EXPIRES_LAST)
+      if head ~= known_head then
+        known_head, lifted_head, is_longer = head, lift_head(head)
+      end
+      if lifted_head then
+        held[at + 1] = lifted_head .. string.sub(packed, EXPIRES_LAST + 1)
+        if is_longer then
+          number_extended[#number_extended + 1] = sequence
+        end
+      else
+        held[at + 1] = write_any(packed, sequence)
+      end
+      is_changed = is_changed or held[at + 1] ~= packed
     end
   end
-  if #changes > 0 then
-    redis.call('HSET', block_key(state_key, done), unpack(changes))
+  if is_changed then
+    redis.call('HSET', block_key(state_key, done), unpack(held))
   end
   done = block_end
 end

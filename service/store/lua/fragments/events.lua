@@ -12,15 +12,19 @@ end
 
 -- The runs of coupons that were found in no certain order, as a block's are; most often they are in order all the same.
 local function runs_of(sequences)
-  local runs = {}
   for i = 2, #sequences do
     if sequences[i] < sequences[i - 1] then
       table.sort(sequences)
       break
     end
   end
-  for _, sequence in ipairs(sequences) do
-    add_to_runs(runs, sequence)
+  local runs, first = {}, 1
+  for i = 1, #sequences do
+    if sequences[i + 1] ~= sequences[i] + 1 then
+      runs[#runs + 1] = sequences[first]
+      runs[#runs + 1] = i - first + 1
+      first = i + 1
+    end
   end
   return runs
 end
