@@ -104,6 +104,9 @@ local function decide(sequence, merchant, order, order_amount, hold_ms)
   if comes_back then
     state.set_aside = (state.set_aside or 0) + worth(state, record)
   end
+  if redemption then
+    keep_before_next_use(record, state.extensions)
+  end
   record.status = hold_ms > 0 and RESERVED or REDEEMED
   record.attempts = record.attempts + 1
   record.redemption = {

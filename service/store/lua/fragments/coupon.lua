@@ -6,16 +6,29 @@ local function mark(record, byte)
   end
 end
 
--- Until an undoing is written through, a coupon remembers that it was used meanwhile, since its next use hides this one.
-local function keep_what_was_used(record, extensions)
+-- A coupon remembers that it was used under an extension which its undoing must spare. `may_forget(extension)` tells for
+-- which extensions that would be lost otherwise.
+local function keep_what_was_used(record, extensions, may_forget)
   local redemption = record.redemption
   for i = extensions_before(extensions, record.sequence) + 1, redemption and #extensions or 0 do
     local extension = extensions[i]
-    if extension.undoing and extension.made_at <= redemption.at and redemption.at < extension.undone_at
+    if may_forget(extension) and extension.made_at <= redemption.at
+      and (not extension.undone_at or redemption.at < extension.undone_at)
       and (not extension.scoped or is_marked(record.marks, i)) then
       mark(record, KEPT + i)
     end
   end
+end
+
+local function is_being_undone(extension)
+  return extension.undoing
+end
+
+-- Its next use hides this one, whenever the extensions that hold now will be undone.
+local function keep_before_next_use(record, extensions)
+  keep_what_was_used(record, extensions, function(extension)
+    return not extension.undone_made
+  end)
 end
 
 -- The expiry after the first `last` extensions, from the coupon's first answer on: by all that holds now or, where `by`
@@ -69,7 +82,7 @@ end
 local function open_record(packed, state, sequence)
   local record = unpack_record(packed, sequence)
   if is_undoing(state) then
-    keep_what_was_used(record, state.extensions)
+    keep_what_was_used(record, state.extensions, is_being_undone)
   end
   return record
 end
