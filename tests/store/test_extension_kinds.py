@@ -127,6 +127,20 @@ async def test_a_coupon_that_came_back_by_what_is_undone_is_over_again_once_that
     assert (counters.expired, counters.budget_committed) == (1, 0)
 
 
+async def test_a_coupon_used_under_what_is_undone_keeps_it_though_its_next_use_hides_that_one(room: Room) -> None:
+    desk = await room.open()
+    await desk.issue("ann")
+    await desk.extend(LATER)
+    await desk.redeem(hold_ms=DAY)
+    await desk.settle("release")
+    await room.clock.advance(1)
+    await desk.redeem(order="in the very millisecond of the undoing")
+    await desk.undo(1)
+    assert await expiries(desk) == [LATER]
+    await room.extensions.write_undo_through(desk.campaign, 0, 1)
+    assert await expiries(desk) == [LATER]
+
+
 async def test_an_undoing_that_died_between_two_shards_is_finished_by_whoever_looks(room: Room) -> None:
     desk = await room.open(shards=3)
     for number in range(30):
