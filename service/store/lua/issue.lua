@@ -4,15 +4,16 @@
 -- ARGV[1]  MessagePack: user, bucket of users, user, bucket, …
 -- ARGV[2]  the idempotency keys' 8-byte digests, one after the other
 -- ARGV[3]  a seed that no client knows, where coupons draw their amounts from a pot
--- Returns  false for an unknown shard, else {now, starts_at, expires_at, results}; a result is the sequence of the
---          coupon issued, or {word, …}: issued (where coupons start in waves or draw amounts) and replayed (sequence,
---          issued_at, starts_at, expires_at, amount drawn), issuance_paused, campaign_not_running (status, starts_in_ms
---          or -1), per_user_limit, sold_out, budget_exhausted, per_user_daily_limit (next_day_in_ms),
---          daily_limit (next_day_in_ms), rate_limited (bucket, burst, per_second_milli, retry_after_ms); the bucket is
---          user, redemption or campaign
+-- Returns  false for an unknown shard, else {now, starts_at, expires_at, results, took_us}; took_us is the CPU time that
+--          all of it took; a result is the sequence of the coupon issued, or {word, …}: issued (where coupons start in
+--          waves or draw amounts) and replayed (sequence, issued_at, starts_at, expires_at, amount drawn),
+--          issuance_paused, campaign_not_running (status, starts_in_ms or -1), per_user_limit, sold_out,
+--          budget_exhausted, per_user_daily_limit (next_day_in_ms), daily_limit (next_day_in_ms), rate_limited (bucket,
+--          burst, per_second_milli, retry_after_ms); the bucket is user, redemption or campaign
 local CLAIM_BYTES = 13
 local USER_BUCKET_BYTES = 12
 
+local began = os.clock()
 local state_key = KEYS[1]
 local state = load_state(state_key)
 if not state then
@@ -190,4 +191,4 @@ if #granted_users > 0 then
   end
   record_event(state_key, 'coupon.issued', { state.issued_before, #granted_users, amounts or config.amount })
 end
-return { now, starts_at, expires_at, results }
+return { now, starts_at, expires_at, results, (os.clock() - began) * 1000000 }
