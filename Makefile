@@ -45,7 +45,7 @@ check: lint test ## lint and test: all that must hold before a change lands
 rehearse: $(VENV)/.dev ## replay the incident: ARGS="--hours 9 --into 60s --orders 20000"
 	@$(IN_VENV) loadtest.rehearse $(ARGS)
 
-rehearse-overload: $(VENV)/.dev ## overload it on purpose, and hold every bound: ARGS="--only storm hung"
+rehearse-overload: $(VENV)/.dev ## overload it on purpose, and hold every bound: ARGS="--full", "--only storm hung"
 	@$(IN_VENV) loadtest.overload $(ARGS)
 
 bench: $(VENV)/.dev ## measure against the baselines

@@ -48,12 +48,17 @@ def visit(port: int, wishes: tuple[str, ...], connections: int, seconds: float, 
     """Send the people for that long. Raises CommandError."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with visiting(port, wishes, connections, seconds, core) as wrk:
-        try:
-            said = wrk.communicate(timeout=seconds + END_TIMEOUT_S)[0]
-        except subprocess.TimeoutExpired as error:
-            raise CommandError("wrk did not come to its end", ExitCode.REFUSED) from error
+        said = last_words(wrk, seconds)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return read_visit(said, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def last_words(wrk: subprocess.Popen[str], seconds: float) -> str:
+    """What it says at the end of a visit of that long. Raises CommandError if it does not come to one."""
+    try:
+        return wrk.communicate(timeout=seconds + END_TIMEOUT_S)[0]
+    except subprocess.TimeoutExpired as error:
+        raise CommandError("wrk did not come to its end", ExitCode.REFUSED) from error
 
 
 @contextmanager

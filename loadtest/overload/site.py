@@ -119,7 +119,9 @@ def open_site(folder: Path, cores: Cores) -> Iterator[Site]:
         store = UnsteadyStore(folder, cores)
         parts.callback(store.close)
         start = partial(_start, parts, folder, store.now, secret)
-        starting = [start(cores.service, f"api-{number}") for number in range(ISSUING)]
+        # As with `tidegate up`, whoever issues is told that there is a process for redemption.
+        issue = partial(start, cores.service, TIDEGATE_REDEEM_WORKERS="1")
+        starting = [issue(f"api-{number}") for number in range(ISSUING)]
         starting.append(start(cores.load, "redeem", TIDEGATE_SERVE_ONLY="redeem"))
         for api, process, said in starting:
             wait_until_ready("an API process", process, said, partial(_is_ready, f"{api.url}/readyz"))

@@ -7,6 +7,7 @@ from typing import Final
 from loadtest.bench import people
 from loadtest.bench.campaigns import open_campaign
 from loadtest.bench.figures import TIMES, Bound
+from loadtest.bench.processes import yield_to_others
 from loadtest.overload.answers import Answer, Task
 from loadtest.overload.findings import Finding, granted_percent, p99_ms, ratio
 from loadtest.overload.site import Api, Site
@@ -56,9 +57,8 @@ def rehearse(site: Site, seconds: int) -> Iterator[Finding]:
     )
     for api, name, most in ((own, "in its own process", 2), (shared, "sharing one", 5)):
         site.reopen()
-        task, wishes = tills.task(api), _wishes(site, seconds)
-        with coming(task, site.cores.load) as stream:
-            people.visit(shared.port, wishes, PEAK_CONNECTIONS * STORM_TIMES, seconds, site.cores.load)
+        with coming(tills.task(api), site.cores.load) as stream:
+            _stampede(site, PEAK_CONNECTIONS * STORM_TIMES, seconds)
             answers = stream.answers()
         yield from _redemption(f"in a storm, {name}", answers, quiet[api], most)
     site.override(Mode.FORCED_OPEN)
@@ -75,12 +75,15 @@ def _redemption(when: str, answers: list[Answer], quiet_ms: float | None, most: 
     yield Finding(f"Redeem {when}: p99 of its quiet one", Bound(most, TIMES), ratio(p99, quiet_ms), how)
 
 
-def _wishes(site: Site, seconds: int) -> tuple[str, ...]:
+def _stampede(site: Site, connections: int, seconds: int) -> people.Visit:
+    """So many people at once who want a coupon. They take no CPU time that the service or a till wants."""
     users = MOST_A_SECOND * seconds
-    return people.issue(ISSUING, site.new_users(users), users, "key-")
+    wishes = people.issue(ISSUING, site.new_users(users), users, "key-")
+    with people.visiting(site.issuing[0].port, wishes, connections, seconds, site.cores.load) as wrk:
+        yield_to_others(wrk)
+        return people.read_visit(people.last_words(wrk, seconds), 0.0)
 
 
 def _issued_a_second(site: Site, connections: int, seconds: int) -> float:
-    port = site.issuing[0].port
-    seen = people.visit(port, _wishes(site, seconds), connections, seconds, site.cores.load)
+    seen = _stampede(site, connections, seconds)
     return (seen.answers.requests - seen.answers.refused) / seen.seconds

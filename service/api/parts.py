@@ -18,8 +18,9 @@ from service.api.spelling import CampaignSpelling
 from service.api.stopping import heard_when_stopping
 from service.domain.outcomes import IssueOutcome, RedeemOutcome
 from service.domain.tickets import TicketBook
+from service.gate.batch_size import BatchSize
 from service.gate.breaker import Breaker
-from service.gate.group_commit import Bounds, GroupCommit
+from service.gate.group_commit import Bounds, GroupCommit, HeldStore
 from service.gate.signals import BatchReport, Signals
 from service.gate.transition import Transition
 from service.gate.waiting_room import WaitingRooms
@@ -45,6 +46,7 @@ from service.store.webhooks import WebhookStore
 
 log = structlog.get_logger()
 
+REDEEM: Final = "redeem"
 STOP_ATTEMPTS: Final = 10
 STOP_TIMEOUT_S: Final = 2.0
 MAX_EXPORTS: Final = 4
@@ -94,21 +96,27 @@ class Parts:
             lambda campaign_id: self.metrics.count_shadow_refusal(self.catalogue.known(campaign_id))
         )
 
+        limits = settings.group_commit
+        size = BatchSize(limits.max_batch, settings.serve_only == "issue" or settings.redeem_workers > 0)
+
         def observe(report: BatchReport) -> None:
             signals.observe(report)
             self.metrics.observe_batch(report)
+            if report.verb == REDEEM:
+                size.note_redemption()
 
-        limits = settings.group_commit
         bounds = Bounds(limits.max_batch, limits.max_waiting, limits.max_wait_ms / 1000)
+        issuing = CouponStore(pipelined(issue_client, timeout_ms, clock))
         self.issuing: GroupCommit[IssueRequest, IssueOutcome] = GroupCommit(
             "issue",
-            CouponStore(pipelined(issue_client, timeout_ms, clock)).issue,
+            issuing.issue,
             bounds,
             observe,
             self.metrics.count_issues,
+            held=HeldStore(size, lambda: issuing.issue_held_s),
         )
         self.redeeming: GroupCommit[RedeemRequest, RedeemOutcome] = GroupCommit(
-            "redeem",
+            REDEEM,
             CouponStore(pipelined(redeem_client, timeout_ms, clock)).redeem,
             bounds,
             observe,

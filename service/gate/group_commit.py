@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from service.domain.outcomes import Overloaded, StoreUnavailable
+from service.gate.batch_size import BatchSize
 from service.gate.meters import Line
 from service.gate.signals import BatchReport, failure_of
 from service.store.catalogue import KnownCampaign
@@ -33,7 +34,7 @@ WORTH_ANOTHER_CALL: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """`max_batch` bounds how long one call may hold the store, `max_waiting` how many wait in all lines together.
+    """`max_batch` bounds what leaves in one call, `max_waiting` how many wait in all lines together.
 
     Whoever has waited `max_wait_s` has probably asked again elsewhere: the store's time is better spent on the others.
     """
@@ -57,11 +58,19 @@ class Waiter(Protocol[Request, Decided]):
         """Take the outcome."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeldStore:
+    """How long batches may hold the store: `size` learns it from `held_s`, which tells it of the call answered last."""
+
+    size: BatchSize
+    held_s: Callable[[], float]
+
+
 class GroupCommit(Generic[Request, Outcome]):
     """One verb's batches. `call` decides a batch of one shard and returns its outcomes in order.
 
     `observe` hears of every batch, `count` of the outcomes of every batch that the store answered. `clock`, in seconds,
-    is the one by which waiters say since when they wait.
+    is the one by which waiters say since when they wait. Without `held` nothing but `max_batch` bounds a batch.
     """
 
     def __init__(
@@ -72,6 +81,7 @@ class GroupCommit(Generic[Request, Outcome]):
         observe: Callable[[BatchReport], None],
         count: Callable[[KnownCampaign, Sequence[Outcome]], None],
         clock: Callable[[], float] = time.perf_counter,
+        held: HeldStore | None = None,
     ) -> None:
         self._verb = verb
         self._call = call
@@ -79,6 +89,7 @@ class GroupCommit(Generic[Request, Outcome]):
         self._observe = observe
         self._count = count
         self._clock = clock
+        self._held = held
         self._waiting = 0
         self._nearly_full = bounds.max_waiting - bounds.max_waiting // KEPT_SHARE
         self._lines: dict[str, _Line[Request, Outcome]] = {}
@@ -145,7 +156,8 @@ class GroupCommit(Generic[Request, Outcome]):
         """Take the first in line, without those who have gone or waited too long."""
         batch: list[Waiter[Request, Outcome]] = []
         too_long_s = self._clock() - self._bounds.max_wait_s
-        while line.waiting and len(batch) < self._bounds.max_batch:
+        most = self._bounds.max_batch if self._held is None else self._held.size.limit
+        while line.waiting and len(batch) < most:
             waiter = line.waiting.popleft()
             self._waiting -= 1
             if waiter.gone:
@@ -174,8 +186,15 @@ class GroupCommit(Generic[Request, Outcome]):
             _tell_unavailable(batch)
             raise
         else:
-            # The next batch leaves first: the store need not wait while this one's answers are written.
-            asyncio.get_running_loop().call_soon(self._deliver, line.campaign, batch, outcomes)
+            if self._held is not None:
+                self._held.size.learn_held(len(batch), self._held.held_s())
+                if len(line.calls) == 1:
+                    self._held.size.learn_lone_call(len(batch), self._clock() - began_s)
+            if line.waiting:
+                # The next batch leaves first: the store need not wait while this one's answers are written.
+                asyncio.get_running_loop().call_soon(self._deliver, line.campaign, batch, outcomes)
+            else:
+                self._deliver(line.campaign, batch, outcomes)
         finally:
             line.under_way.remove(call)
         self._observe(

@@ -21,6 +21,8 @@ CALL_TIME_BOUNDS_S: Final = tuple(0.001 * 1.25**step for step in range(42))
 SLOW_SHARE: Final = 0.01
 
 Failure: TypeAlias = Literal["timeout", "unreachable", "error"]
+UNANSWERED: Final[tuple[Failure | None, ...]] = ("timeout", "unreachable")
+"""After these the store still owes an answer; an error is one."""
 
 
 def failure_of(error: StoreError) -> Failure:
@@ -60,10 +62,11 @@ class Reading(NamedTuple):
 class _Slot:
     """What was counted between two samples."""
 
-    __slots__ = ("call_times", "calls", "cpu_s", "failures", "seconds", "timeouts")
+    __slots__ = ("answers", "call_times", "calls", "cpu_s", "failures", "seconds", "timeouts")
 
     def __init__(self) -> None:
         self.calls = 0
+        self.answers = 0
         self.failures = 0
         self.timeouts = 0
         self.call_times = [0] * len(CALL_TIME_BOUNDS_S)
@@ -96,6 +99,7 @@ class Signals:
         self._at = 0
         self._sampled_at_s: float | None = None
         self._cpu_s = cpu_clock()
+        self._went_without_answer = False
         self._unanswered_since_s: float | None = None
         self.limit = ConcurrencyLimit()
         self.campaigns = CampaignMeters()
@@ -112,6 +116,9 @@ class Signals:
         """Count a store call that belongs to no batch: while nobody is let in, the breaker's own are all there is."""
         slot = self._slots[self._at]
         slot.calls += 1
+        self._went_without_answer = failure in UNANSWERED
+        if not self._went_without_answer:
+            slot.answers += 1
         if failure is not None:
             slot.failures += 1
         if failure == "timeout":
@@ -143,7 +150,7 @@ class Signals:
         seconds = sum(slot.seconds for slot in self._slots)
         oldest_call_s = max([own_call_s, *(line.call_s for line in lines)])
         # While the event loop was stuck an answer may have come that nobody has read yet.
-        silent_s = max(0.0, self._silent_s(slot, now_s, oldest_call_s) - late_s)
+        silent_s = max(0.0, self._silent_s(slot, now_s, passed_s, oldest_call_s) - late_s)
         self._learn_limit(sum(line.in_flight for line in lines))
         metered = self.campaigns.read(lines, self.limit.limit)
         whole = {
@@ -160,12 +167,17 @@ class Signals:
         self.campaigns.begin_slot()
         return Reading(whole, metered)
 
-    def _silent_s(self, slot: _Slot, now_s: float, oldest_call_s: float) -> float:
-        """How long the store has owed an answer. That a call was given up after its time changes nothing."""
-        if slot.calls > slot.timeouts:
+    def _silent_s(self, slot: _Slot, now_s: float, passed_s: float, oldest_call_s: float) -> float:
+        """How long the store has owed an answer. That a call was given up, or could not be made, changes nothing.
+
+        A killed store refuses at once, so no call's age tells of it. When in the slot that began is not known: it
+        counts from the slot's beginning, since every process must pause within half a second.
+        """
+        if slot.answers:
             self._unanswered_since_s = None
-        if self._unanswered_since_s is None and (oldest_call_s or slot.timeouts):
-            self._unanswered_since_s = now_s - oldest_call_s
+        if self._unanswered_since_s is None:
+            owed_s = max(oldest_call_s, passed_s if self._went_without_answer else 0.0)
+            self._unanswered_since_s = now_s - owed_s if owed_s else None
         return 0.0 if self._unanswered_since_s is None else now_s - self._unanswered_since_s
 
     def _learn_limit(self, in_flight: int) -> None:

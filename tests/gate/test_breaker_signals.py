@@ -124,8 +124,28 @@ def test_a_call_that_is_given_up_and_made_again_does_not_end_the_silence() -> No
     assert silences((0.0, 0.3, "-"), (0.1, 0.0, "timeout"), (0.2, 0.1, "-"), (0.3, 0.0, None)) == [0.3, 0.4, 0.5, 0.0]
 
 
-def test_a_store_that_refuses_at_once_is_not_silent() -> None:
-    assert silences((0.0, 0.2, "-"), (0.1, 0.0, "unreachable"), (0.2, 0.0, "unreachable")) == [0.2, 0.0, 0.0]
+def test_a_store_that_cannot_be_reached_is_silent_from_the_first_refused_call_on() -> None:
+    refused = [(0.1 * step, 0.0, "unreachable") for step in range(1, 4)]
+    assert silences((0.0, 0.0, None), *refused, (0.4, 0.0, None)) == [0.0, 0.1, 0.2, 0.3, 0.0]
+
+
+def test_a_lost_connection_is_no_silence_once_the_next_call_is_answered() -> None:
+    signals = Signals(cpu_clock=lambda: 0.0)
+    signals.observe_call(0.0, "unreachable")
+    signals.observe_call(0.0, None)
+    assert [signals.sample(0.1 * step).whole[Signal.STORE_SILENCE] for step in range(3)] == [0.0] * 3
+
+
+def test_after_its_last_answer_in_a_sample_a_store_that_cannot_be_reached_is_silent() -> None:
+    signals = Signals(cpu_clock=lambda: 0.0)
+    signals.sample(0.0)
+    signals.observe_call(0.0, None)
+    signals.observe_call(0.0, "unreachable")
+    assert [round(signals.sample(0.1 * step).whole[Signal.STORE_SILENCE], 9) for step in (1, 2)] == [0.1, 0.2]
+
+
+def test_a_store_that_answers_with_an_error_is_not_silent() -> None:
+    assert silences((0.0, 0.2, "-"), (0.1, 0.0, "error"), (0.2, 0.0, "error")) == [0.2, 0.0, 0.0]
 
 
 def test_an_answer_that_nobody_could_read_while_the_loop_was_stuck_is_no_silence() -> None:

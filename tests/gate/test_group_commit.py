@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from service.domain.outcomes import Issued, IssueOutcome, Overloaded, StoreUnavailable
-from service.gate.group_commit import MAX_CALLS, WORTH_ANOTHER_CALL, Bounds, GroupCommit
+from service.gate.batch_size import LEAST, BatchSize
+from service.gate.group_commit import MAX_CALLS, WORTH_ANOTHER_CALL, Bounds, GroupCommit, HeldStore
 from service.gate.signals import BatchReport
 from service.store.catalogue import KnownCampaign
 from service.store.coupons import IssueRequest
@@ -25,7 +26,7 @@ MAX_WAIT_S = 2.0
 class Door:
     """A store that the test opens by hand: a call waits until it is let through, or fails as the test says."""
 
-    def __init__(self, max_batch: int = 100, max_waiting: int = 100) -> None:
+    def __init__(self, max_batch: int = 100, max_waiting: int = 100, held: HeldStore | None = None) -> None:
         self.now_s = 0.0
         self.under_way: list[tuple[str, int, list[str]]] = []
         self.calls: list[list[str]] = []
@@ -38,6 +39,7 @@ class Door:
             self.reports.append,
             lambda _campaign, outcomes: self.counted.append(list(outcomes)),
             self._clock,
+            held,
         )
         self._bars: list[asyncio.Future[None]] = []
 
@@ -123,6 +125,17 @@ async def test_a_batch_is_bounded_and_the_rest_keeps_its_order() -> None:
         await door.let_through()
     assert door.calls == [["a", "b", "c"], ["d", "e", "f"], ["g", "h"]]
     assert [await one for one in asked] == list("ABCDEFGH")
+
+
+async def test_batches_shrink_after_those_that_held_the_store_for_long() -> None:
+    door = Door(max_waiting=1_000, held=HeldStore(BatchSize(100), lambda: 1.0))
+    asked = door.ask(["a"] * 1_000)
+    await settle()
+    while not all(one.done() for one in asked):
+        await door.let_through()
+    sizes = [len(call) for call in door.calls]
+    assert sizes[:4] == [100, 100, 79, 63]
+    assert min(sizes[:-1]) == LEAST
 
 
 async def test_a_full_line_turns_people_away_at_once_and_takes_them_again_later() -> None:
@@ -273,6 +286,15 @@ async def test_campaigns_and_shards_do_not_wait_for_each_other() -> None:
     await door.let_through()
     assert [await one for one in asked] == list("ABCD")
     assert door.commit._lines == {}
+
+
+async def test_the_store_tells_for_how_long_a_batch_held_it(room: Room) -> None:
+    desk = await room.open(max_coupons=2_000)
+    held_s = []
+    for number in (1, 1_000):
+        await room.coupons.issue(desk.known, 0, [desk.wish(f"{number}-{user}", "first") for user in range(number)])
+        held_s.append(room.coupons.issue_held_s)
+    assert 0 < 2 * held_s[0] < held_s[1] < 1
 
 
 async def test_a_thousand_requests_get_a_thousand_coupons_in_few_calls(room: Room) -> None:
