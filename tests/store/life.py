@@ -139,6 +139,9 @@ class CampaignLife(TendedLife):
             assert outcomes == list(map(first_answer, issued(model, of_shard, outcomes)))
         else:
             batch = [replace(one, sequence=known_or_next(model, one.sequence)) for one in batch]
+            # Who is refused a coupon just before somebody else gets it is refused for another reason when he repeats.
+            first_of: dict[int, RedeemRequest] = {}
+            batch = [first_of.setdefault(one.sequence, one) for one in batch]
             outcomes = self.answer_at_last(partial(self.desk.redeem_batch, batch, model.shard), moments)
             assert outcomes == list(map(first_answer, redeemed(model, batch)))
         self.the_coupons_agree()
