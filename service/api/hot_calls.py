@@ -159,7 +159,8 @@ def read_redeem(body: bytes) -> RedeemBody | Answer:
 
 def redemption_of(sequence: int, wish: RedeemBody) -> RedeemRequest:
     """The request to the coupon's shard."""
-    return RedeemRequest(sequence, wish.merchant_id, wish.order_id, wish.order_amount, _hold_ms(wish))
+    hold_ms = _hold_ms(wish) if wish.hold else 0
+    return RedeemRequest(sequence, wish.merchant_id, wish.order_id, wish.order_amount, hold_ms)
 
 
 def redeem_answer(parts: Parts, known: KnownCampaign, sealed: str | None, outcome: RedeemOutcome) -> Answer:
@@ -193,8 +194,6 @@ def _come_back_in(retry_after_s: int) -> tuple[IssuancePaused, Answer]:
 
 
 def _hold_ms(request: RedeemBody) -> int:
-    if not request.hold:
-        return 0
     if request.hold_for is None:
         return DEFAULT_HOLD_MS
     duration = Duration.parse(request.hold_for)

@@ -48,8 +48,10 @@ class Seal:
         # Copying a keyed hash is cheaper than keying one; every coupon issued needs both.
         self._mac = blake2s(key=key, digest_size=mac_bytes, person=person + b"-m")
         self._mask = blake2s(key=key, digest_size=payload_bytes, person=person + b"-k")
+        self._mac_bytes = mac_bytes
         self._payload_bytes = payload_bytes
         self._payload_bits = 8 * payload_bytes
+        self._payload_mask = (1 << self._payload_bits) - 1
 
     def close(self, payload: int) -> tuple[int, int]:
         """The MAC and the masked payload."""
@@ -62,10 +64,10 @@ class Seal:
 
     def open(self, word: int) -> int | None:
         """The payload of a MAC and a masked payload in one word, or None for a word that this key did not seal."""
-        digest = (word >> self._payload_bits).to_bytes(self._mac.digest_size)
+        digest = (word >> self._payload_bits).to_bytes(self._mac_bytes)
         mask = self._mask.copy()
         mask.update(digest)
-        payload = (word & ((1 << self._payload_bits) - 1)) ^ int.from_bytes(mask.digest())
+        payload = word & self._payload_mask ^ int.from_bytes(mask.digest())
         mac = self._mac.copy()
         mac.update(payload.to_bytes(self._payload_bytes))
         return payload if hmac.compare_digest(digest, mac.digest()) else None
@@ -117,11 +119,13 @@ class CodeBook:
 def _written(word: int) -> str:
     """The 24 digits of a word of 120 bits, by quarters: small numbers are quicker to take apart."""
     high, low = word >> 60, word & (1 << 60) - 1
-    return _six(high >> 30) + _six(high & _QUARTER) + _six(low >> 30) + _six(low & _QUARTER)
-
-
-def _six(quarter: int) -> str:
-    return f"{_PAIRS[quarter >> 20]}{_PAIRS[quarter >> 10 & 1023]}{_PAIRS[quarter & 1023]}"
+    one, two, three, four = high >> 30, high & _QUARTER, low >> 30, low & _QUARTER
+    return (
+        f"{_PAIRS[one >> 20]}{_PAIRS[one >> 10 & 1023]}{_PAIRS[one & 1023]}"
+        f"{_PAIRS[two >> 20]}{_PAIRS[two >> 10 & 1023]}{_PAIRS[two & 1023]}"
+        f"{_PAIRS[three >> 20]}{_PAIRS[three >> 10 & 1023]}{_PAIRS[three & 1023]}"
+        f"{_PAIRS[four >> 20]}{_PAIRS[four >> 10 & 1023]}{_PAIRS[four & 1023]}"
+    )
 
 
 def _read(text: str, length: int) -> int | None:
