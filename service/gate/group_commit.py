@@ -157,6 +157,9 @@ class GroupCommit(Generic[Request, Outcome]):
         batch: list[Waiter[Request, Outcome]] = []
         too_long_s = self._clock() - self._bounds.max_wait_s
         most = self._bounds.max_batch if self._held is None else self._held.size.limit
+        # Who takes all leaves the other call nothing to do while these are answered; together they do not wait.
+        in_line = len(line.waiting) + sum(size for _, size in line.under_way)
+        most = min(most, max(WORTH_ANOTHER_CALL, -(-in_line // MAX_CALLS)))
         while line.waiting and len(batch) < most:
             waiter = line.waiting.popleft()
             self._waiting -= 1

@@ -188,6 +188,19 @@ async def test_whoever_has_waited_too_long_is_sent_away_and_those_behind_him_are
     assert [await one for one in [*first, *patient, *late]] == ["A", Overloaded(), "C"]
 
 
+async def test_those_who_come_together_share_two_calls_so_that_neither_the_store_nor_the_answers_wait() -> None:
+    door = Door(max_waiting=1_000)
+    asked = door.ask(["a"] * (2 * WORTH_ANOTHER_CALL + 6))
+    await settle()
+    assert [len(batch) for batch in door.calls] == [WORTH_ANOTHER_CALL + 3] * 2
+    more = door.ask(["b"] * 10)
+    await settle()
+    await door.let_through()
+    assert [len(batch) for batch in door.calls[2:]] == [10]
+    await door.let_through()
+    assert {await one for one in [*asked, *more]} == {"A", "B"}
+
+
 async def test_when_many_wait_a_second_call_leaves_and_no_third() -> None:
     door = Door(max_batch=WORTH_ANOTHER_CALL, max_waiting=1_000)
     first = door.ask("a")
