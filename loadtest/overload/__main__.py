@@ -57,8 +57,7 @@ class Options:
 
 ACTS: Final = ("bucket", "operator", "refusal", "storm", "reopening", "hung", "killed")
 FULL_LENGTH: Final = {"seconds": 12, "bucket_seconds": 60, "outage_seconds": 30}
-"""The bounds speak of so long, and the p99 of 1,200 redemptions says more than that of 400; a change is seen well enough
-in less."""
+"""The bounds speak of so long, and a p99 of 1,200 redemptions is steadier than one of 400; less shows a change."""
 BOUNDS: Final = {
     "seconds": (1, 60),
     "bucket_seconds": (1, 600),
