@@ -114,7 +114,7 @@ def test_worker_and_scheduler_outlive_a_restart_of_the_store_and_say_so_once(tmp
         ):
             eventually(lambda: in_the_store(server.url, is_idle), "the worker waits for jobs")
             server.kill()
-            eventually(lambda: worker.lines()[-1]["level"] == "error", "the worker misses the queue")
+            eventually(lambda: any(line["level"] == "error" for line in worker.lines()), "the worker misses the queue")
             eventually(lambda: bool(scheduler.events("the store does not answer")), "the scheduler misses the store")
             server.start()
             in_the_store(server.url, partial(extend, campaign=desk.campaign))
