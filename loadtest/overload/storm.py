@@ -8,6 +8,7 @@ from loadtest.bench import people
 from loadtest.bench.campaigns import open_campaign
 from loadtest.bench.figures import TIMES, Bound
 from loadtest.bench.processes import yield_to_others
+from loadtest.bench.scene import MOST_A_SECOND
 from loadtest.overload.answers import Answer, Task
 from loadtest.overload.findings import Finding, granted_percent, p99_ms, ratio
 from loadtest.overload.site import Api, Site
@@ -19,7 +20,6 @@ REDEEMING: Final = "overload-redeem"
 PEAK_CONNECTIONS: Final = 64
 PEAK_TIMES: Final = 10
 STORM_TIMES: Final = 12
-MOST_A_SECOND: Final = 40_000
 REDEEMED_A_SECOND: Final = 100
 SPARE_S: Final = 5.0
 

@@ -138,6 +138,22 @@ async def test_batches_shrink_after_those_that_held_the_store_for_long() -> None
     assert min(sizes[:-1]) == LEAST
 
 
+async def test_a_call_that_was_alone_on_its_way_tells_how_long_calls_take() -> None:
+    lone_calls = []
+
+    class Noted(BatchSize):
+        def learn_lone_call(self, size: int, call_s: float) -> None:
+            lone_calls.append((size, round(call_s, 3)))
+
+    door = Door(held=HeldStore(Noted(100), lambda: 0.0))
+    (asked,) = door.ask("a")
+    await settle()
+    door.now_s += 0.25
+    await door.let_through()
+    assert await asked == "A"
+    assert lone_calls == [(1, 0.25)]
+
+
 async def test_a_full_line_turns_people_away_at_once_and_takes_them_again_later() -> None:
     door = Door(max_waiting=2)
     first = door.ask("a")
