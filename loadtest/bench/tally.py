@@ -9,11 +9,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from service.cli.remote import Remote
+from service.store.audit import COUPONS_PER_CALL
+from service.store.scripts import STORE_CLOCK, load
 
 STATES: Final = ("outstanding", "reserved", "redeemed", "expired", "deactivated")
 GRANTED: Final = frozenset({"issued", "redeemed", "replayed"})
 OUTCOMES: Final = ("tidegate_issue_total", "tidegate_redeem_total")
 KEYS_A_SCAN: Final = 1_000
+NO_RECORD: Final = "\0"
 CALL_TIMEOUT_S: Final = 10.0
 
 
@@ -68,13 +71,12 @@ def tidegate_tally(service: Remote, metrics_url: str, store: Redis, campaign_id:
     """Count up one of Tidegate's campaigns. Raises CommandError or httpx.HTTPError."""
     campaign = service.get(f"/v1/campaigns/{campaign_id}")
     counters: dict[str, int] = campaign["counters"]
-    blocks = store.pipeline(transaction=False)
-    for key in store.scan_iter(f"tg:{{{campaign_id}:*}}:coupons:*", count=KEYS_A_SCAN):
-        blocks.hlen(key)
     return Tally(
         outcomes=_outcomes(metrics_url, campaign_id),
         issued=counters["issued"],
-        records=sum(blocks.execute()),
+        records=sum(
+            _records(store, key) for key in store.scan_iter(f"tg:{{{campaign_id}:*}}:state", count=KEYS_A_SCAN)
+        ),
         stock_taken=campaign["max_coupons"] - counters["remaining"],
         conservation_error=counters["issued"] - sum(counters[state] for state in STATES),
     )
@@ -92,6 +94,16 @@ def baseline_tally(store: Redis, campaign_id: str) -> Tally:
         stock_taken=committed // amount,
         conservation_error=issued - store.xlen(f"events:{{{campaign_id}}}"),
     )
+
+
+def _records(store: Redis, state_key: str) -> int:
+    script, first, found = load("audit_records", STORE_CLOCK).source, 0, 0
+    while True:
+        _, statuses, _ = store.eval(script, 1, state_key, str(first), str(COUPONS_PER_CALL))
+        here = len(statuses) - statuses.count(NO_RECORD)
+        if not here:
+            return found
+        first, found = first + COUPONS_PER_CALL, found + here
 
 
 def _outcomes(metrics_url: str, campaign_id: str) -> dict[str, int]:

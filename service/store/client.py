@@ -9,7 +9,8 @@ from redis.backoff import NoBackoff
 from service.store import keys
 from service.store.scripts import store_errors
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""2: the coupons of new campaigns lie in rows. Those of campaigns made before lie on as they did."""
 CLUSTER_SCHEME: Final = "redis+cluster://"
 SENTINEL_SCHEME: Final = "redis+sentinel://"
 MAX_CONNECTIONS: Final = 64
@@ -45,7 +46,10 @@ def connect(url: str, timeout_ms: int) -> Redis:
 
 
 async def check_schema(client: Redis) -> None:
-    """Note the schema version in an empty store. Raises SchemaTooNew or StoreError."""
+    """Note the schema version in a store that is empty or was written by an older Tidegate.
+
+    Raises SchemaTooNew or StoreError.
+    """
     with store_errors():
         await client.hsetnx(keys.META, "schema_version", str(SCHEMA_VERSION))
         found = await client.hget(keys.META, "schema_version")
@@ -53,3 +57,6 @@ async def check_schema(client: Redis) -> None:
         raise SchemaTooNew(
             f"the store has schema {int(found)}, this Tidegate knows {SCHEMA_VERSION}: start the newer Tidegate"
         )
+    if found is not None and int(found) < SCHEMA_VERSION:
+        with store_errors():
+            await client.hset(keys.META, "schema_version", str(SCHEMA_VERSION))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from secrets import token_bytes
+from struct import Struct
 from typing import Any, Final, Literal
 
 import msgpack
@@ -49,6 +50,7 @@ from service.store.scripts import Scripts
 OPERATOR_PAUSE_RETRY_S = 30
 """What a caller is told to wait while an operator has paused the campaign: nobody knows when he resumes it."""
 SEED_BYTES: Final = 16
+REPLAYED: Final = Struct(">5Q")
 
 COUPONS_PER_PAGE: Final = 256
 """How many coupons one call reads: a millisecond or two of the store's time and of the reader's."""
@@ -116,7 +118,11 @@ class CouponStore:
         now_ms, starts_at_ms, expires_at_ms, results, took_us = msgpack.unpackb(reply, raw=True)
         self.issue_held_s = took_us / 1e6
         return [
-            Issued(result, now_ms, starts_at_ms, expires_at_ms) if isinstance(result, int) else _issue_outcome(result)
+            Issued(result, now_ms, starts_at_ms, expires_at_ms)
+            if isinstance(result, int)
+            else _replayed(result)
+            if isinstance(result, bytes)
+            else _issue_outcome(result)
             for result in results
         ]
 
@@ -192,10 +198,13 @@ class CouponStore:
         ]
 
 
+def _replayed(packed: bytes) -> Replayed:
+    # Repeats come as thick as first requests.
+    sequence, issued_at_ms, starts_at_ms, expires_at_ms, amount = REPLAYED.unpack(packed)
+    return Replayed(sequence, issued_at_ms, starts_at_ms, expires_at_ms, amount or None)
+
+
 def _issue_outcome(result: list[Any]) -> IssueOutcome:
-    # Repeats come as thick as first requests, and a pattern costs more than a comparison.
-    if result[0] == b"replayed":
-        return Replayed(*result[1:])
     match result:
         case [b"issued", *described]:
             return Issued(*described)

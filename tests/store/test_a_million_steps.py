@@ -17,7 +17,8 @@ from service.domain.outcomes import Issued, RateLimited, Redeemed
 from service.domain.validity import DAY_MS, FixedValidity, zone_offsets
 from service.store.coupons import RedeemRequest
 from tests.store.desk import LAUNCH, UNLIMITED, Desk, Room
-from tests.store.reckoning import Hash, Reckoning
+from tests.store.reckoning import Reckoning
+from tests.store.records import BLOCK, read_block
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +31,6 @@ USERS: Final = [f"user {number}" for number in range(30)]
 KEYS: Final = [str(number) for number in range(24)]
 MERCHANTS: Final = ["tea house", "book shop", "noodle bar", "cinema"]
 TICKS_MS: Final = [0, 1, 40, 999, 5_000, 60_000, -700, DAY_MS // 4, DAY_MS // 2]
-RECORDS_IN_BLOCK: Final = 128
 KINDS: Final = {
     *("Issued", "Replayed", "PerUserLimit", "SoldOut", "BudgetExhausted", "PerUserDailyLimit", "DailyLimit"),
     *("user", "campaign", "redemption", "merchant", "CampaignNotRunning"),
@@ -62,7 +62,7 @@ class History:
         self._desk = desk
         self._chance = chance
         self._model = Reckoning(desk.campaign, LAUNCH)
-        self._records: Hash = {}
+        self._records: dict[int, bytes] = {}
 
     async def step(self) -> list[str]:
         """One batch after some time, and what became of each request, once all that the store holds is compared."""
@@ -100,7 +100,7 @@ class History:
     async def _compare(self, touched: set[int]) -> None:
         model, state_key = self._model, self._desk.known.state_keys[0]
         buckets = self._desk.campaign.user_buckets
-        blocks = range(-(-len(model.coupons) // RECORDS_IN_BLOCK))
+        blocks = range(-(-len(model.coupons) // BLOCK))
         suffixes = ["merchants", *(f"users:{n}" for n in range(buckets)), *(f"coupons:{n}" for n in blocks)]
         async with self._room.client.pipeline(transaction=False) as reading:
             for key in (state_key, *(state_key.replace("state", suffix) for suffix in suffixes)):
@@ -110,12 +110,12 @@ class History:
         assert merchants == model.merchants()
         assert rest[:buckets] == [model.users(bucket) for bucket in range(buckets)]
         records = {
-            b"%d" % (block * RECORDS_IN_BLOCK + int(field)): record
-            for block, fields in enumerate(rest[buckets:])
-            for field, record in fields.items()
+            number * BLOCK + place: record
+            for number, block in enumerate(rest[buckets:])
+            for place, record in read_block(block).items()
         }
-        assert {int(name) for name, record in records.items() if self._records.get(name) != record} == touched
-        assert all(records[b"%d" % sequence].startswith(model.coupons[sequence].head) for sequence in touched)
+        assert {sequence for sequence, record in records.items() if self._records.get(sequence) != record} == touched
+        assert all(records[sequence].startswith(model.coupons[sequence].head) for sequence in touched)
         assert len(records) == len(model.coupons)
         self._records = records
 

@@ -21,6 +21,7 @@ from service.store.events import EventStore
 from service.store.export import Exporter
 from service.store.scripts import Scripts
 from tests.store.desk import EXPIRY, LATER, Desk, Room, to_the_end
+from tests.store.records import BLOCK, block_key, read_block, replace_block, without
 
 pytestmark = pytest.mark.anyio
 
@@ -208,11 +209,11 @@ async def test_a_campaign_without_a_coupon_is_sound(room: Room, tmp_path: Path) 
 async def test_records_that_say_another_status_are_named(room: Room, tmp_path: Path) -> None:
     desk = await room.open()
     await desk.issue_batch([(f"user {number}", "first") for number in range(200)])
-    record = await room.client.hget("tg:{spring:0}:coupons:1", "2")
-    assert isinstance(record, bytes)
-    await room.client.hset("tg:{spring:0}:coupons:1", "2", b"\x03" + record[1:])
-    await room.client.hdel("tg:{spring:0}:coupons:0", "5")
-    await room.client.hset("tg:{spring:0}:coupons:1", "72", record)
+    redeemed_key, lost_key, invented_key = (block_key("spring", sequence) for sequence in (130, 5, 200))
+    record = read_block(await room.client.hgetall(redeemed_key))[130 % BLOCK]
+    await room.client.hset(redeemed_key, str(130 % BLOCK), b"\x03" + record[1:])
+    await replace_block(room.client, lost_key, without(await room.client.hgetall(lost_key), 5))
+    await room.client.hset(invented_key, str(200 % BLOCK), record)
     (found,) = await audit(room, desk, tmp_path)
     assert not found.is_sound
     assert found.told == found.kept
@@ -243,9 +244,9 @@ async def test_a_record_with_another_amount_than_was_drawn_is_named(room: Room, 
 async def test_a_block_of_records_that_is_gone_is_noticed(room: Room, tmp_path: Path) -> None:
     desk = await room.open()
     await desk.issue_batch([(f"user {number}", "first") for number in range(200)])
-    await room.client.delete("tg:{spring:0}:coupons:1")
+    await room.client.delete(block_key("spring", 40))
     (found,) = await audit(room, desk, tmp_path)
-    assert (found.differing, len(found.mismatches)) == (72, 72)
+    assert (found.differing, len(found.mismatches)) == (BLOCK, BLOCK)
 
 
 @pytest.mark.parametrize("counter", ["issued", "outstanding", "redeemed", "committed"])

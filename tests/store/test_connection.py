@@ -112,8 +112,11 @@ async def test_time_is_the_stores_own(room: Room) -> None:
     assert before_ms <= now_ms < before_ms + 60_000
 
 
-async def test_an_empty_store_takes_this_schema_and_a_newer_one_is_refused(room: Room) -> None:
+async def test_an_empty_or_an_older_store_takes_this_schema_and_a_newer_one_is_refused(room: Room) -> None:
     await check_schema(room.client)
+    await check_schema(room.client)
+    assert await room.client.hget(keys.META, "schema_version") == str(SCHEMA_VERSION).encode()
+    await room.client.hset(keys.META, "schema_version", "1")
     await check_schema(room.client)
     assert await room.client.hget(keys.META, "schema_version") == str(SCHEMA_VERSION).encode()
     await room.client.hset(keys.META, "schema_version", str(SCHEMA_VERSION + 1))

@@ -1,15 +1,20 @@
 """How the records lie in the store: in one cluster slot a decision, packed, and divided over shards without loss."""
 
 import re
+from collections import Counter
+from dataclasses import replace
 
 import pytest
+from redis.exceptions import ResponseError
 
 from service.domain.campaign import USERS_PER_BUCKET
 from service.domain.coupon import CouponStatus
+from service.domain.extension import Scope
 from service.domain.money import Money
 from service.domain.outcomes import BudgetExhausted, Issued, SoldOut
 from service.store import keys
-from tests.store.desk import CLOCK_KEY, Desk, Room
+from tests.store.desk import CLOCK_KEY, EXPIRY, LATER, Desk, Room
+from tests.store.records import BLOCK, ROW, block_key
 
 pytestmark = pytest.mark.anyio
 
@@ -86,7 +91,7 @@ async def test_coupons_and_claims_of_21_a_user_stay_packed(room: Room) -> None:
     for sequence in range(128):
         await desk.redeem(sequence, merchant="m" * 32, order="o" * 32)
     names = [name for name in await room.key_names() if b":coupons:" in name or b":users:" in name]
-    assert len(names) == -(-len(wishes) // 128) + len({desk.known.place(user) for user in users})
+    assert len(names) == -(-len(wishes) // BLOCK) + len({desk.known.place(user) for user in users})
     assert {await room.client.object("encoding", name) for name in names} == {b"listpack"}
     assert [coupon.user_id for coupon in await room.coupons.user_coupons(desk.known, users[7])] == [users[7]] * 21
 
@@ -96,3 +101,66 @@ async def test_every_grant_stands_in_the_events_once(room: Room) -> None:
     await desk.issue_batch([("ann", "1"), ("ann", "2"), ("ann", "1"), ("bob", "1")])
     await desk.issue("ann", "2")
     assert await room.client.xlen(keys.events_key("spring", 0)) == 1
+
+
+async def fields(room: Room, sequence: int = 0) -> list[int]:
+    """The fields of a coupon's block: below BLOCK they are records of their own."""
+    return sorted(map(int, await room.client.hkeys(block_key("spring", sequence))))
+
+
+ROWS_ALONE = [BLOCK + row for row in range(BLOCK // ROW)]
+
+
+async def test_whoever_came_together_shares_a_record_until_one_is_used(room: Room) -> None:
+    desk = await room.open()
+    for batch in ([0], [1, 2], range(3, 21), range(21, 40)):
+        await desk.issue_batch([(f"user {number}", "first") for number in batch])
+        await room.clock.advance(1)
+    assert (await fields(room), await fields(room, 39)) == (ROWS_ALONE, [BLOCK])
+    coupons = await desk.all_coupons()
+    assert [coupon.user_id for coupon in coupons] == [f"user {number}" for number in range(40)]
+    assert [*Counter(coupon.issued_at_ms for coupon in coupons).values()] == [1, 2, 18, 19]
+    await desk.redeem(5, hold_ms=60_000)
+    await desk.deactivate(31)
+    assert await fields(room) == [5, 31, *ROWS_ALONE]
+    await desk.settle("release", 5)
+    changed = {5: coupons[5], 31: replace(coupons[31], status=CouponStatus.DEACTIVATED)}
+    assert await desk.all_coupons() == [changed.get(number, coupon) for number, coupon in enumerate(coupons)]
+
+
+async def test_what_happens_to_all_leaves_them_their_common_record(room: Room) -> None:
+    desk = await room.open()
+    await desk.issue_batch([(f"user {number}", "first") for number in range(BLOCK)])
+    await desk.redeem(3)
+    await desk.write_through((await desk.extend(EXPIRY + 1)).number)
+    assert await fields(room) == [3, *ROWS_ALONE]
+    await desk.write_through((await desk.extend(LATER, scope=Scope(user_ids=("user 9",)))).number)
+    assert await fields(room) == [3, 9, *ROWS_ALONE]
+    await room.clock.set(EXPIRY + 1)
+    await desk.tidy()
+    assert await fields(room) == [3, 9, *ROWS_ALONE]
+    statuses = [coupon.status for coupon in await desk.all_coupons()]
+    assert statuses[3] is CouponStatus.REDEEMED
+    assert statuses[9] is CouponStatus.ISSUED
+    assert statuses.count(CouponStatus.EXPIRED) == BLOCK - 2
+    assert (await desk.recount()).adds_up
+
+
+async def test_shards_of_an_earlier_version_lie_on_as_they_did(room: Room) -> None:
+    desk = await room.open()
+    await desk.as_of_an_earlier_version()
+    for _ in range(2):
+        await desk.issue_batch([(f"user {number}", "first") for number in range(130)])
+        await desk.change(max_coupons=200)
+    await desk.redeem(129)
+    blocks = [await room.client.hgetall(f"tg:{{spring:0}}:coupons:{number}") for number in range(3)]
+    assert [sorted(map(int, block)) for block in blocks] == [[*range(128)], [0, 1], []]
+    assert len(await desk.all_coupons()) == 130
+
+
+async def test_an_earlier_version_can_do_nothing_with_coupons_in_rows(room: Room) -> None:
+    desk = await room.open()
+    await desk.change(max_coupons=200)
+    read = "return cmsgpack.unpack(redis.call('HGET', KEYS[1], 'config')).version"
+    with pytest.raises(ResponseError, match="Bad data format"):
+        await room.client.eval(read, 1, keys.state_key("spring", 0))

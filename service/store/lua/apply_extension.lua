@@ -1,6 +1,6 @@
 -- Writes an extension through to the next coupons it concerns, and its own checkpoint with them, in one step. What was
 -- undone before this extension was made must have been written through first.
--- Uses     clock, state, events, extension, benefit, record, coupon, sweep, scope
+-- Uses     clock, state, events, extension, benefit, record, block, coupon, sweep, scope
 -- KEYS[1]  the shard's state
 -- ARGV     number of the extension, the most coupons to look at (a multiple of a block)
 -- Returns  false for an unknown shard or extension, or one that must wait, else {done, total}
@@ -68,22 +68,22 @@ local number_extended = extended[number]
 -- record need not be taken apart. Nil for a coupon that lags, or may come back.
 local function lift_head(head)
   local status, applied = string.byte(head, 1, 2)
-  local before = struct.unpack('>I6', head, EXPIRES_FIRST)
+  local before = struct.unpack('>I6', head, EXPIRES_AT)
   local is_concerned = plain.include_expired or before > plain.made_at
   if not is_plain or applied % MARKED ~= number - 1 or (is_concerned and status % DRAWN == EXPIRED) then
     return nil
   end
-  local seen = string.char(status, applied + 1) .. string.sub(head, 3, EXPIRES_FIRST - 1)
+  local seen = string.char(status, applied + 1) .. string.sub(head, 3, EXPIRES_AT - 1)
   if is_concerned and before < plain.until_ms then
     return seen .. lifted, status % DRAWN == ISSUED or status % DRAWN == RESERVED
   end
-  return seen .. string.sub(head, EXPIRES_FIRST), false
+  return seen .. string.sub(head, EXPIRES_AT), false
 end
 
-local function write_any(packed, sequence)
-  local record = open_record(packed, state, sequence)
+local function write_any(block, place, sequence)
+  local record = open_in_block(block, place, state, sequence)
   if record.applied >= number then
-    return packed
+    return block.records[place]
   end
   for i = record.applied + 1, number do
     apply(record, sequence, i)
@@ -96,29 +96,28 @@ local last = math.min(total, done + most)
 -- Coupons that were issued together have the same head, which is lifted once for all of them.
 local known_head, lifted_head, is_longer
 while done < last do
-  local base = done - done % BLOCK
-  local block_end, held, is_changed = math.min(last, base + BLOCK), read_block(state_key, done), false
-  for at = 1, #held, 2 do
-    local sequence, packed = base + held[at], held[at + 1]
-    if sequence < block_end then
-      local head = string.sub(packed, 1, EXPIRES_LAST)
+  local base = done - done % state.block_size
+  local block_end, block, changed = math.min(last, base + state.block_size), read_block(state, done), {}
+  for sequence = done, block_end - 1 do
+    local place = sequence - base
+    local packed = block.records[place]
+    if packed then
+      local head, written = string.sub(packed, 1, HEAD_BYTES), nil
       if head ~= known_head then
         known_head, lifted_head, is_longer = head, lift_head(head)
       end
       if lifted_head then
-        held[at + 1] = lifted_head .. string.sub(packed, EXPIRES_LAST + 1)
+        written = lifted_head .. string.sub(packed, HEAD_BYTES + 1)
         if is_longer then
           number_extended[#number_extended + 1] = sequence
         end
       else
-        held[at + 1] = write_any(packed, sequence)
+        written = write_any(block, place, sequence)
       end
-      is_changed = is_changed or held[at + 1] ~= packed
+      block.records[place], changed[place] = written, written ~= packed or nil
     end
   end
-  if is_changed then
-    redis.call('HSET', block_key(state_key, done), unpack(held))
-  end
+  write_block(block, changed)
   done = block_end
 end
 

@@ -1,6 +1,6 @@
 -- Writes the undoing of an extension through to the next coupons, and its own checkpoint with them, in one step. The
 -- extensions made before it must have been written through first.
--- Uses     state, events, record, coupon, sweep, scope
+-- Uses     state, events, record, block, coupon, sweep
 -- KEYS[1]  the shard's state
 -- ARGV     number of the extension, the most coupons to look at (a multiple of a block)
 -- Returns  false for an unknown shard, an extension that is not undone, or one that must wait, else {done, total}
@@ -24,26 +24,23 @@ end
 
 local last, shortened, wakes_at = math.min(total, done + most), {}, nil
 while done < last do
-  local base = done - done % BLOCK
-  local block_end, changes, held = math.min(last, base + BLOCK), {}, read_block(state_key, done)
-  for at = 1, #held, 2 do
-    local sequence = base + held[at]
-    local record = sequence < block_end and open_record(held[at + 1], state, sequence)
-    if record then
+  local base = done - done % state.block_size
+  local block_end, block, changed = math.min(last, base + state.block_size), read_block(state, done), {}
+  for sequence = done, block_end - 1 do
+    local place = sequence - base
+    if block.records[place] then
+      local record = open_in_block(block, place, state, sequence)
       local before = record.stored_expires_at
       -- What is undone later has still been found by the extensions that are written before its undoing is.
       record.stored_expires_at = refold(record, state, record.applied, record.applied + 1)
-      changes[#changes + 1] = held[at]
-      changes[#changes + 1] = pack_record(record)
+      block.records[place], changed[place] = pack_record(record), true
       if record.stored_expires_at < before and (record.status == ISSUED or record.status == RESERVED) then
         shortened[#shortened + 1] = sequence
         wakes_at = math.min(wakes_at or record.stored_expires_at, record.stored_expires_at)
       end
     end
   end
-  if #changes > 0 then
-    redis.call('HSET', block_key(state_key, done), unpack(changes))
-  end
+  write_block(block, changed)
   done = block_end
 end
 

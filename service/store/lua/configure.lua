@@ -7,7 +7,7 @@
 local config = cmsgpack.unpack(ARGV[1])
 local state = load_state(KEYS[1])
 if not state then
-  local fields = { 'config', ARGV[1] }
+  local fields = { 'config', ROWS .. ARGV[1] }
   for _, name in ipairs(COUNTERS) do
     fields[#fields + 1] = name
     fields[#fields + 1] = '0'
@@ -22,5 +22,5 @@ elseif config.budget and config.budget < state.committed
   and (not state.config.budget or config.budget < state.config.budget) then
   return { 'budget_below_committed', state.committed }
 end
-redis.call('HSET', KEYS[1], 'config', ARGV[1])
+redis.call('HSET', KEYS[1], 'config', (state.in_rows and ROWS or '') .. ARGV[1])
 return { 'configured' }

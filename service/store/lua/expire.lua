@@ -1,7 +1,7 @@
 -- Marks coupons whose validity is over and returns their money, a bounded number a call. The sequence is the index:
 -- coupons are issued in its order, so the sweep stops at the first whose own rule still holds, and remembers when
 -- the coupons that extensions or reservations kept alive behind it are due.
--- Uses     clock, state, events, extension, validity, record, coupon
+-- Uses     clock, state, events, extension, validity, record, block, coupon
 -- KEYS[1]  the shard's state
 -- ARGV     the most coupons to look at
 -- Returns  false for an unknown shard, else {more or idle, expired}
@@ -18,22 +18,44 @@ if due > 0 and due <= now then
   swept, due = 0, 0
 end
 local last, expired, found = math.min(state.issued, swept + most), {}, 0
-while swept < last do
-  local record = load_record(state_key, state, swept, now)
+
+local function is_past_its_rule(record)
   local _, own_expiry = window_of(state.config.validity, record.issued_at, state.extensions,
-    extensions_before(state.extensions, swept), swept)
-  if own_expiry > now then
-    break
-  end
+    extensions_before(state.extensions, record.sequence), record.sequence)
+  return own_expiry <= now
+end
+
+-- The record as it must be written, or nil where it stays as it is.
+local function sweep(record)
+  bring_up_to_date(record, state, now)
   if record.status == EXPIRED and record.stored_status ~= EXPIRED then
-    save_record(state_key, state, swept, record)
-    add_to_runs(expired, swept)
+    move_record(state_key, state, record.sequence, record)
+    add_to_runs(expired, record.sequence)
     found = found + 1
+    return pack_record(record)
   elseif record.status == ISSUED or record.status == RESERVED then
     local wakes = record.status == RESERVED and record.redemption.hold_until or record.expires_at
     due = due == 0 and wakes or math.min(due, wakes)
   end
-  swept = swept + 1
+  return nil
+end
+
+local is_behind_the_last = false
+while swept < last and not is_behind_the_last do
+  local base = swept - swept % state.block_size
+  local block, changed, block_end = read_block(state, swept), {}, math.min(last, base + state.block_size)
+  while swept < block_end and not is_behind_the_last do
+    local place = swept - base
+    local record = open_in_block(block, place, state, swept)
+    if is_past_its_rule(record) then
+      local written = sweep(record)
+      block.records[place], changed[place] = written or block.records[place], written and true
+      swept = swept + 1
+    else
+      is_behind_the_last = true
+    end
+  end
+  write_block(block, changed)
 end
 if found > 0 then
   save_counters(state_key, state)

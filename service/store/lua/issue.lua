@@ -1,17 +1,19 @@
 -- Issues a batch of coupons of one shard: all that may be granted in the order of the batch, and nothing else.
--- Uses     clock, state, bucket, extension, validity, benefit, record, limits, draw
+-- Uses     clock, state, bucket, extension, validity, benefit, record, block, limits, draw
 -- KEYS[1]  the shard's state
 -- ARGV[1]  MessagePack: for each request user, bucket of users, the idempotency key's 8-byte digest
 -- ARGV[2]  a seed that no client knows, where coupons draw their amounts from a pot
 -- Returns  false for an unknown shard, else MessagePack, since the store looks at each table of a plain reply eight
 --          times: {now, starts_at, expires_at, results, took_us}; took_us is the CPU time that all of it took; a result
---          is the sequence of the coupon issued, or {word, …}: issued (where coupons start in waves or draw amounts)
---          and replayed (sequence, issued_at, starts_at, expires_at, amount drawn), issuance_paused,
---          campaign_not_running (status, starts_in_ms or -1), per_user_limit, sold_out, budget_exhausted,
+--          is the sequence of the coupon issued; or, where coupons start in waves or draw amounts, {issued, sequence,
+--          issued_at, starts_at, expires_at, amount drawn}; for a replay the same as a text, 8 bytes each, 0 where no
+--          amount was drawn; or {word, …}: issuance_paused, campaign_not_running (status, starts_in_ms or -1),
+--          per_user_limit, sold_out, budget_exhausted,
 --          per_user_daily_limit (next_day_in_ms), daily_limit (next_day_in_ms), rate_limited (bucket, burst,
 --          per_second_milli, retry_after_ms); the bucket is user, redemption or campaign
 local CLAIM_BYTES = 13
 local USER_BUCKET_BYTES = 12
+local REPLAYED = '>I8I8I8I8I8'
 
 -- Some builds of Redis, Debian's among them, have no such clock; their batches take no time that anybody could tell.
 local library = rawget(_G, 'os')
@@ -82,13 +84,11 @@ end
 local function replayed(sequence)
   local issued_at, amount = now, pot and pot.amounts[sequence]
   if sequence < issued_before then
-    local packed = redis.call('HGET', block_key(state_key, sequence), sequence % BLOCK)
-    issued_at = struct.unpack('>I6', packed, ISSUED_AT)
-    amount = pot and unpack_record(packed).amount
+    issued_at, amount = read_first_answer(state, sequence)
   end
   local first_starts_at, first_expires_at = window_of(config.validity, issued_at, state.extensions,
     extensions_before(state.extensions, sequence), sequence)
-  return { 'replayed', sequence, issued_at, first_starts_at, first_expires_at, amount }
+  return struct.pack(REPLAYED, sequence, issued_at, first_starts_at, first_expires_at, amount or 0)
 end
 
 -- A campaign coupled to its merchants issues no coupon that they could not redeem before it expires.
@@ -120,7 +120,7 @@ local function refusal(user, bucket, claims)
 end
 
 local wave_starts = config.validity.waves and {}
-local results, granted = {}, {}
+local results, granted, granted_users = {}, {}, {}
 for at = 1, #requests, 3 do
   local user, bucket, digest = requests[at], requests[at + 1], requests[at + 2]
   local claims = claims_of[user] or look_up(user, bucket)
@@ -136,6 +136,7 @@ for at = 1, #requests, 3 do
     state.issued = sequence + 1
     state.outstanding = state.outstanding + 1
     granted[sequence - issued_before + 1] = at
+    granted_users[sequence - issued_before + 1] = user
     local amount = pot and draw(pot, sequence)
     state.committed = state.committed + (amount or config.amount)
     if wave_starts then
@@ -164,6 +165,28 @@ local function save_claims()
   end
 end
 
+-- Coupons that differ in nothing but their users.
+local function save_rows()
+  local shared = struct.pack(HEAD_AND_USER, ISSUED, made, 0, now, starts_at, expires_at, 0, '')
+  local count, from, fields = #granted, 1, {}
+  while from <= count do
+    local sequence = issued_before + from - 1
+    local place, key = sequence % state.block_size, block_key(state, sequence)
+    local to = math.min(count, from + ROW - 1 - place % ROW)
+    local users = table.concat(granted_users, '\0', from, to) .. '\0'
+    local part, field = pack_part(place, to - from + 1, shared, users), row_field(state, place)
+    if place % ROW > 0 then
+      part = (redis.call('HGET', key, field) or '') .. part
+    end
+    fields[#fields + 1], fields[#fields + 2] = field, part
+    if to == count or (issued_before + to) % state.block_size == 0 then
+      redis.call('HSET', key, unpack(fields))
+      fields = {}
+    end
+    from = to + 1
+  end
+end
+
 local function save_records(amounts)
   local status = pot and ISSUED + DRAWN or ISSUED
   -- All that a batch's new records say before their users, unless each starts in its wave.
@@ -175,11 +198,11 @@ local function save_records(amounts)
       head = struct.pack(HEAD, status, made, 0, now, wave_starts[sequence], expires_at)
     end
     local record = head .. string.char(#user) .. user
-    fields[width + 1] = sequence % BLOCK
+    fields[width + 1] = sequence % state.block_size
     fields[width + 2] = amounts and record .. struct.pack('>I6', amounts[i]) or record
     width = width + 2
-    if i == #granted or (sequence + 1) % BLOCK == 0 then
-      redis.call('HSET', block_key(state_key, sequence), unpack(fields, 1, width))
+    if i == #granted or (sequence + 1) % state.block_size == 0 then
+      redis.call('HSET', block_key(state, sequence), unpack(fields, 1, width))
       width = 0
     end
   end
@@ -188,7 +211,11 @@ end
 if #granted > 0 then
   local amounts = pot and close_pot(state_key, pot, issued_before, #granted)
   save_claims()
-  save_records(amounts)
+  if state.in_rows and not (pot or wave_starts) then
+    save_rows()
+  else
+    save_records(amounts)
+  end
   save_counters(state_key, state, 'tokens', level, 'tokens_at', math.max(now, state.tokens_at or 0))
   if day then
     close_day(state_key, day)

@@ -1,5 +1,5 @@
 -- Counts what an extension made now would change, over the next coupons; writes nothing.
--- Uses     clock, state, extension, benefit, record, coupon, scope
+-- Uses     clock, state, extension, benefit, record, block, coupon, scope
 -- KEYS[1]  the shard's state
 -- ARGV     first sequence (the first of a block), the most coupons to look at (a multiple of a block), MessagePack: until_ms
 --          and include_expired, MessagePack: the scope; empty for every coupon
@@ -13,10 +13,10 @@ local first, extension, scope = tonumber(ARGV[1]), cmsgpack.unpack(ARGV[3]), unp
 local now, changed, revived, liability, over_budget = now_ms(), 0, 0, 0, 0
 extension.made_at = now
 local last = math.min(state.issued, first + tonumber(ARGV[2]))
-for base = first, last - 1, BLOCK do
-  local held = read_block(KEYS[1], base)
-  for at = 1, #held, 2 do
-    local record = open_record(held[at + 1], state, base + held[at])
+for base = first, last - 1, state.block_size do
+  local block = read_block(state, base)
+  for place in pairs(block.records) do
+    local record = open_in_block(block, place, state, base + place)
     bring_up_to_date(record, state, now)
     local is_over = record.status == EXPIRED
     if (is_over or record.status == ISSUED or record.status == RESERVED)

@@ -1,6 +1,6 @@
 -- Recounts a shard from its records, a bounded number a call, and compares it with the ledger at the end. What has been
 -- recounted is moved along by every later change (move_coupon), so both speak of the same instant when they meet.
--- Uses     clock, state, record, coupon
+-- Uses     clock, state, record, block, coupon
 -- KEYS[1]  the shard's state
 -- ARGV     the most coupons to look at (a multiple of a block), the most records to name
 -- Returns  false for an unknown shard, else {coupons looked at so far, coupons issued, 1 at the end}
@@ -28,14 +28,10 @@ end
 local last = math.min(state.issued, recount.next + most)
 while recount.next < last do
   local first = recount.next
-  local block_end = math.min(last, first - first % BLOCK + BLOCK)
-  -- The whole block in one walk: a listpack would be walked anew for each field that is asked for.
-  local block, packed = redis.call('HGETALL', block_key(state_key, first)), {}
-  for i = 1, #block, 2 do
-    packed[block[i]] = block[i + 1]
-  end
+  local block_end = math.min(last, first - first % state.block_size + state.block_size)
+  local records = read_block(state, first).records
   for sequence = first, block_end - 1 do
-    local readable, record = pcall(unpack_record, packed[integer(sequence % BLOCK)])
+    local readable, record = pcall(unpack_record, records[sequence % state.block_size])
     if readable and STATUS_WORDS[record.status] then
       recount.counts[record.status] = recount.counts[record.status] + 1
       recount.money = recount.money + committed_in(state, record, record.status)

@@ -1,5 +1,5 @@
 -- A coupon as it stands: its record brought up to date in memory, written back, and moved in the ledger.
--- Uses     state, extension, validity, benefit, holders, record
+-- Uses     state, extension, validity, benefit, holders, record, block
 local function mark(record, byte)
   if not is_marked(record.marks, byte) then
     record.marks = (record.marks or '') .. string.char(byte)
@@ -78,23 +78,29 @@ local function bring_up_to_date(record, state, now)
   end
 end
 
--- The record of that sequence as it was packed.
-local function open_record(packed, state, sequence)
+-- The record of that sequence as it was packed; `row` knows its user, where there is one.
+local function open_record(packed, state, sequence, row)
   local record = unpack_record(packed, sequence)
+  record.row = row
   if is_undoing(state) then
     keep_what_was_used(record, state.extensions, is_being_undone)
   end
   return record
 end
 
+-- A block's record at that place.
+local function open_in_block(block, place, state, sequence)
+  return open_record(block.records[place], state, sequence, block.rows[row_field(state, place)])
+end
+
 -- The record of that sequence as it stands now, or nil.
 local function load_record(state_key, state, sequence, now)
-  local key = block_key(state_key, sequence)
-  local packed = redis.call('HGET', key, sequence % BLOCK)
+  local key = block_key(state, sequence)
+  local packed, row = read_record(state, key, sequence)
   if not packed then
     return nil
   end
-  local record = open_record(packed, state, sequence)
+  local record = open_record(packed, state, sequence, row)
   record.key = key
   bring_up_to_date(record, state, now)
   return record
@@ -124,9 +130,8 @@ local function move_coupon(state_key, state, sequence, record)
   record.stored_status = to
 end
 
--- Writes a record back that load_record returned, and moves it in the ledger from the status it was stored under to the one it has.
-local function save_record(state_key, state, sequence, record)
-  redis.call('HSET', record.key, sequence % BLOCK, pack_record(record))
+-- Moves a coupon that changes its status in all that counts statuses: the ledger, who holds coupons, what is reserved.
+local function move_record(state_key, state, sequence, record)
   local from, to = record.stored_status, record.status
   if from ~= to then
     move_coupon(state_key, state, sequence, record)
@@ -146,6 +151,12 @@ local function save_record(state_key, state, sequence, record)
   end
 end
 
+-- Writes a record back that load_record returned.
+local function save_record(state_key, state, sequence, record)
+  redis.call('HSET', record.key, sequence % state.block_size, pack_record(record))
+  move_record(state_key, state, sequence, record)
+end
+
 local function describe_redemption(word, record)
   local redemption = record.redemption
   return { word, record.attempts, REDEMPTION_WORDS[redemption.status], redemption.at, redemption.discount,
@@ -153,6 +164,6 @@ local function describe_redemption(word, record)
 end
 
 local function describe_coupon(word, record)
-  return { word, STATUS_WORDS[record.status], record.user, record.issued_at, record.starts_at, record.expires_at,
+  return { word, STATUS_WORDS[record.status], user_of(record), record.issued_at, record.starts_at, record.expires_at,
     record.amount }
 end

@@ -1,24 +1,18 @@
 -- A coupon's packed record, big-endian: status, extensions applied, attempts, issued, starts and expires at (ms),
 -- user; the amount, if it was drawn from a pot, which DRAWN added to the status tells; the marks, which MARKED added to
 -- the extensions applied tells; and, once there was a redemption, its status, at, hold until, discount, merchant, order.
--- 128 records share one hash, so that the hash stays a listpack.
 -- Uses     benefit
-local BLOCK = 128
 -- Bc0 is a text behind a byte that tells its length.
 local TEXT = 'Bc0'
 local HEAD, TAIL = '>BBI2I6I6I6', '>BI6I6I6' .. TEXT .. TEXT
 local HEAD_AND_USER = HEAD .. TEXT
 local MARKED = 128
-local ISSUED_AT, EXPIRES_FIRST, EXPIRES_LAST = 5, 17, 22
+local ISSUED_AT, EXPIRES_AT, HEAD_BYTES = 5, 17, 22
 local ISSUED, RESERVED, REDEEMED, EXPIRED, DEACTIVATED = 1, 2, 3, 4, 5
 local STATUS_WORDS = { 'issued', 'reserved', 'redeemed', 'expired', 'deactivated' }
 local LEDGER = { 'outstanding', 'reserved', 'redeemed', 'expired', 'deactivated' }
 local HELD, COMMITTED, RELEASED, ROLLED_BACK = 1, 2, 3, 4
 local REDEMPTION_WORDS = { 'reserved', 'committed', 'released', 'rolled_back' }
-
-local function block_key(state_key, sequence)
-  return string.sub(state_key, 1, -6) .. 'coupons:' .. math.floor(sequence / BLOCK)
-end
 
 local function is_held(status)
   return status == RESERVED or status == REDEEMED

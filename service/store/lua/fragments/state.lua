@@ -2,6 +2,12 @@
 -- Every key of a decision shares the state key's prefix and so its slot.
 local COUNTERS = { 'issued', 'outstanding', 'reserved', 'redeemed', 'expired', 'deactivated', 'committed' }
 
+-- The configuration of a shard whose coupons lie in rows (see the fragment block) begins with a byte that MessagePack never
+-- uses: versions that know no rows fail at it, before they have written anything.
+local ROWS = '\193'
+-- How many records share one hash, with rows and without; what a record costs to find grows with it.
+local BLOCK_SIZE, FIRST_BLOCK_SIZE = 32, 128
+
 local function integer(number)
   return string.format('%.0f', number)
 end
@@ -17,12 +23,16 @@ local function load_state(state_key)
   if not values[1] then
     return nil
   end
+  local in_rows = string.sub(values[1], 1, 1) == ROWS
   local state = {
-    config = cmsgpack.unpack(values[1]),
+    config = cmsgpack.unpack(in_rows and string.sub(values[1], 2) or values[1]),
     tokens = tonumber(values[2]),
     tokens_at = tonumber(values[3]),
     extensions = values[4] and cmsgpack.unpack(values[4]) or {},
     recount = values[5] and cmsgpack.unpack(values[5]),
+    coupons_key = key_of(state_key, 'coupons:'),
+    in_rows = in_rows,
+    block_size = in_rows and BLOCK_SIZE or FIRST_BLOCK_SIZE,
   }
   for i, name in ipairs(COUNTERS) do
     state[name] = tonumber(values[5 + i])

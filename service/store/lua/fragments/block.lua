@@ -1,0 +1,161 @@
+-- How the records of a block lie in its hash. A record of its own stands under its coupon's place in the block. Coupons
+-- that were issued together differ in nothing but their users, so they share a record: every row of neighbours has a
+-- field, behind those of all places, whose parts are the batches that it came from: the first coupon's place in the row,
+-- how many they are, how long their users are together; the record, whose user is empty; and the users, a zero byte behind
+-- each, which no id has. Whoever is changed alone gets a record of his own, which counts before the part; his user stays
+-- where he is.
+-- Shards of earlier versions have larger blocks and no rows.
+-- Uses     record
+local ROW = 8
+local PART, PART_BYTES = '>BBI2', 4
+local SHARED_BYTES = HEAD_BYTES + 1
+
+-- %d cuts the fraction off.
+local function block_key(state, sequence)
+  return string.format('%s%d', state.coupons_key, sequence / state.block_size)
+end
+
+local function row_field(state, place)
+  return state.block_size + math.floor(place / ROW)
+end
+
+local function pack_part(place, count, shared, users)
+  return struct.pack(PART, place % ROW, count, #users) .. shared .. users
+end
+
+-- Where in its row a coupon's shared record begins, and how many stand before the coupon in its part; nil where there is none.
+local function find_part(row, sequence)
+  local place, at = sequence % ROW, 1
+  while at < #row do
+    local first, count, length, shared_at = struct.unpack(PART, row, at)
+    if first <= place and place < first + count then
+      return shared_at, place - first
+    end
+    at = shared_at + SHARED_BYTES + length
+  end
+  return nil
+end
+
+-- The record of that sequence, in the block of that key, as it is packed, or nil; and the row that knows its user, where
+-- there is one.
+local function read_record(state, key, sequence)
+  local place = sequence % state.block_size
+  if not state.in_rows then
+    return redis.call('HGET', key, place) or nil
+  end
+  local found = redis.call('HMGET', key, place, row_field(state, place))
+  local packed, row = found[1], found[2]
+  if not packed and row then
+    local at = find_part(row, sequence)
+    packed = at and string.sub(row, at, at + HEAD_BYTES)
+  end
+  return packed or nil, row
+end
+
+-- What has made a coupon's first answer and never changes: when it was issued, and the amount that it has drawn.
+local function read_first_answer(state, sequence)
+  local key, place = block_key(state, sequence), sequence % state.block_size
+  local row = state.in_rows and redis.call('HGET', key, row_field(state, place))
+  local at = row and find_part(row, sequence)
+  if at then
+    return struct.unpack('>I6', row, at + ISSUED_AT - 1), nil
+  end
+  local record = unpack_record(redis.call('HGET', key, place))
+  return record.issued_at, record.amount
+end
+
+local function user_of(record)
+  local user, row = record.user, record.row
+  if user ~= '' or not row then
+    return user
+  end
+  local at, before = find_part(row, record.sequence)
+  at = at + SHARED_BYTES
+  for _ = 1, before do
+    at = string.find(row, '\0', at, true) + 1
+  end
+  return string.sub(row, at, string.find(row, '\0', at, true) - 1)
+end
+
+-- A row's parts. One that is cut short has no coupons.
+local function unpack_row(row, first_place)
+  local parts, at = {}, 1
+  while at + PART_BYTES + SHARED_BYTES <= #row do
+    local first, count, length, shared_at = struct.unpack(PART, row, at)
+    local users_at = shared_at + SHARED_BYTES
+    at = users_at + length
+    if at > #row + 1 then
+      break
+    end
+    parts[#parts + 1] = { place = first_place + first, count = count,
+      shared = string.sub(row, shared_at, users_at - 1), users = string.sub(row, users_at, at - 1) }
+  end
+  return parts
+end
+
+-- All records of that sequence's block as they are packed: `records` by their places. One look at a listpack costs less
+-- than one for each.
+local function read_block(state, sequence)
+  local key, size = block_key(state, sequence), state.block_size
+  local block, fields = { key = key, rows = {}, parts = {}, is_own = {}, records = {} }, redis.call('HGETALL', key)
+  local records, is_own = block.records, block.is_own
+  for at = 1, #fields, 2 do
+    local field = tonumber(fields[at])
+    if field < size then
+      records[field], is_own[field] = fields[at + 1], true
+    else
+      block.rows[field], block.parts[field] = fields[at + 1], unpack_row(fields[at + 1], (field - size) * ROW)
+    end
+  end
+  for _, parts in pairs(block.parts) do
+    for _, part in ipairs(parts) do
+      for place = part.place, part.place + part.count - 1 do
+        records[place] = records[place] or part.shared
+      end
+    end
+  end
+  return block
+end
+
+-- Writes back what has changed in `block.records` since it was read. Those of a part that still agree, or agree again, go on
+-- sharing a record.
+local function write_block(block, changed)
+  local records, is_own, fields = block.records, block.is_own, {}
+
+  local function add(field, packed)
+    fields[#fields + 1] = field
+    fields[#fields + 1] = packed
+  end
+
+  local function share_again(part)
+    local shared
+    for place = part.place, part.place + part.count - 1 do
+      local packed = not is_own[place] and records[place]
+      if packed and #packed == SHARED_BYTES and (not shared or packed == shared) then
+        shared = packed
+      elseif packed then
+        add(place, packed)
+      end
+    end
+    return shared or part.shared
+  end
+
+  for field, parts in pairs(block.parts) do
+    local row = {}
+    for i, part in ipairs(parts) do
+      row[i] = pack_part(part.place, part.count, share_again(part), part.users)
+    end
+    row = table.concat(row)
+    if row ~= block.rows[field] then
+      add(field, row)
+    end
+  end
+  for place in pairs(changed) do
+    if is_own[place] then
+      add(place, records[place])
+    end
+  end
+  if #fields > 0 then
+    redis.call('HSET', block.key, unpack(fields))
+  end
+end
