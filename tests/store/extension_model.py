@@ -139,7 +139,8 @@ class ExtensionModel(Model):
             return
         if made.is_scoped:
             made.concerned.add(sequence)
-        if held.written is CouponStatus.EXPIRED and made.lifted(before) > max(before, self.now_ms):
+        is_over = self._expiry(held, self.steps) <= self.now_ms
+        if held.written is CouponStatus.EXPIRED and made.lifted(before) > max(before, self.now_ms) and not is_over:
             if not self._affords(held):
                 made.refused += 1
                 return

@@ -45,6 +45,19 @@ async def test_an_expired_coupon_that_the_budget_does_not_cover_waits_until_it_d
     assert (await desk.counters()).budget_committed == 2500
 
 
+async def test_an_extension_that_was_undone_before_it_was_written_brings_nobody_back(room: Room) -> None:
+    desk = await room.open()
+    await issue_many(desk, 3)
+    await room.clock.set(EXPIRY)
+    await desk.tidy()
+    back = await desk.extend(LATER, include_expired=True)
+    await desk.undo(back.number)
+    assert (await desk.write_through(back.number)).revived == 0
+    counters = await desk.counters()
+    assert (counters.outstanding, counters.expired, counters.budget_committed) == (0, 3, 0)
+    assert await desk.redeem(0) == Expired(EXPIRY)
+
+
 async def test_two_coupons_that_come_back_in_one_batch_do_not_share_one_budget(room: Room) -> None:
     desk = await room.open(budget=Money(2 * 2500, "CNY"))
     await issue_many(desk, 2)
@@ -118,9 +131,8 @@ async def test_a_coupon_that_came_back_by_what_is_undone_is_over_again_once_that
     await room.clock.set(EXPIRY)
     await desk.tidy()
     await desk.extend(LATER, include_expired=True)
-    await desk.undo(1)
-    await desk.tidy()
     assert (await desk.write_through(1)).revived == 1
+    await desk.undo(1)
     await room.extensions.write_undo_through(desk.campaign, 0, 1)
     await desk.tidy()
     counters = await desk.counters()

@@ -35,6 +35,11 @@ local function note(found, i, sequence)
   table.insert(found[i], sequence)
 end
 
+-- What was undone meanwhile brings nobody back.
+local function is_back(record)
+  return not is_undoing(state) or refold(record, state, #extensions) > now
+end
+
 -- An extension of every coupon that was undone meanwhile is written all the same: its undoing is written after it.
 local function apply(record, sequence, i)
   local extension, before = extensions[i], record.stored_expires_at
@@ -46,7 +51,7 @@ local function apply(record, sequence, i)
   if extension.scoped then
     mark(record, i)
   end
-  if record.status == EXPIRED and after > math.max(before, now) then
+  if record.status == EXPIRED and after > math.max(before, now) and is_back(record) then
     if not affords(state, record) then
       return note(refused, i, sequence)
     end
@@ -92,32 +97,56 @@ local function write_any(block, place, sequence)
   return pack_record(record)
 end
 
-local last = math.min(total, done + most)
 -- Coupons that were issued together have the same head, which is lifted once for all of them.
 local known_head, lifted_head, is_longer
+
+local function lift_record(packed)
+  local head = string.sub(packed, 1, HEAD_BYTES)
+  if head ~= known_head then
+    known_head, lifted_head, is_longer = head, lift_head(head)
+  end
+  return lifted_head and lifted_head .. string.sub(packed, HEAD_BYTES + 1)
+end
+
+local function note_longer(sequence)
+  number_extended[#number_extended + 1] = sequence
+end
+
+-- Lifts the record that a part's coupons share; where that does not do, they are looked at one by one.
+local function lift_part(block, base, block_end, part)
+  local lifted = base + part.place + part.count <= block_end and lift_record(part.shared)
+  if not lifted then
+    return spread(block, part)
+  end
+  part.shared = lifted
+  for place = part.place, part.place + (is_longer and part.count or 0) - 1 do
+    if not block.is_own[place] then
+      note_longer(base + place)
+    end
+  end
+end
+
+local last = math.min(total, done + most)
 while done < last do
   local base = done - done % state.block_size
   local block_end, block, changed = math.min(last, base + state.block_size), read_block(state, done), {}
+  for _, part in ipairs(block.parts) do
+    lift_part(block, base, block_end, part)
+  end
+  -- In the order of their issue, since the budget may not bring all of them back.
   for sequence = done, block_end - 1 do
     local place = sequence - base
     local packed = block.records[place]
     if packed then
-      local head, written = string.sub(packed, 1, HEAD_BYTES), nil
-      if head ~= known_head then
-        known_head, lifted_head, is_longer = head, lift_head(head)
+      local written = lift_record(packed)
+      if written and is_longer then
+        note_longer(sequence)
       end
-      if lifted_head then
-        written = lifted_head .. string.sub(packed, HEAD_BYTES + 1)
-        if is_longer then
-          number_extended[#number_extended + 1] = sequence
-        end
-      else
-        written = write_any(block, place, sequence)
-      end
+      written = written or write_any(block, place, sequence)
       block.records[place], changed[place] = written, written ~= packed or nil
     end
   end
-  write_block(block, changed)
+  write_block(state, block, changed)
   done = block_end
 end
 

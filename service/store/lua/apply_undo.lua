@@ -25,7 +25,7 @@ end
 local last, shortened, wakes_at = math.min(total, done + most), {}, nil
 while done < last do
   local base = done - done % state.block_size
-  local block_end, block, changed = math.min(last, base + state.block_size), read_block(state, done), {}
+  local block_end, block, changed = math.min(last, base + state.block_size), read_records(state, done), {}
   for sequence = done, block_end - 1 do
     local place = sequence - base
     if block.records[place] then
@@ -40,7 +40,7 @@ while done < last do
       end
     end
   end
-  write_block(block, changed)
+  write_block(state, block, changed)
   done = block_end
 end
 

@@ -8,7 +8,7 @@ local NOT_DRAWN = string.rep('\0', 8)
 local state, first, coupons = load_state(KEYS[1]), tonumber(ARGV[1]), tonumber(ARGV[2])
 local statuses, amounts, drawn = {}, {}, false
 for base = first, first + coupons - 1, state.block_size do
-  local records = read_block(state, base).records
+  local records = read_records(state, base).records
   for place = 0, state.block_size - 1 do
     local record = records[place] and unpack_record(records[place]) or { status = 0 }
     statuses[#statuses + 1] = string.char(record.status)

@@ -43,7 +43,7 @@ end
 local is_behind_the_last = false
 while swept < last and not is_behind_the_last do
   local base = swept - swept % state.block_size
-  local block, changed, block_end = read_block(state, swept), {}, math.min(last, base + state.block_size)
+  local block, changed, block_end = read_records(state, swept), {}, math.min(last, base + state.block_size)
   while swept < block_end and not is_behind_the_last do
     local place = swept - base
     local record = open_in_block(block, place, state, swept)
@@ -55,7 +55,7 @@ while swept < last and not is_behind_the_last do
       is_behind_the_last = true
     end
   end
-  write_block(block, changed)
+  write_block(state, block, changed)
 end
 if found > 0 then
   save_counters(state_key, state)

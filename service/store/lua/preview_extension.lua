@@ -14,7 +14,7 @@ local now, changed, revived, liability, over_budget = now_ms(), 0, 0, 0, 0
 extension.made_at = now
 local last = math.min(state.issued, first + tonumber(ARGV[2]))
 for base = first, last - 1, state.block_size do
-  local block = read_block(state, base)
+  local block = read_records(state, base)
   for place in pairs(block.records) do
     local record = open_in_block(block, place, state, base + place)
     bring_up_to_date(record, state, now)

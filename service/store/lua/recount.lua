@@ -29,7 +29,7 @@ local last = math.min(state.issued, recount.next + most)
 while recount.next < last do
   local first = recount.next
   local block_end = math.min(last, first - first % state.block_size + state.block_size)
-  local records = read_block(state, first).records
+  local records = read_records(state, first).records
   for sequence = first, block_end - 1 do
     local readable, record = pcall(unpack_record, records[sequence % state.block_size])
     if readable and STATUS_WORDS[record.status] then

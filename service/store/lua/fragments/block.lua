@@ -77,9 +77,9 @@ local function user_of(record)
   return string.sub(row, at, string.find(row, '\0', at, true) - 1)
 end
 
--- A row's parts. One that is cut short has no coupons.
-local function unpack_row(row, first_place)
-  local parts, at = {}, 1
+-- Adds a row's parts to `parts`. One that is cut short has no coupons.
+local function unpack_row(parts, row, first_place)
+  local at = 1
   while at + PART_BYTES + SHARED_BYTES <= #row do
     local first, count, length, shared_at = struct.unpack(PART, row, at)
     local users_at = shared_at + SHARED_BYTES
@@ -88,38 +88,50 @@ local function unpack_row(row, first_place)
       break
     end
     parts[#parts + 1] = { place = first_place + first, count = count,
-      shared = string.sub(row, shared_at, users_at - 1), users = string.sub(row, users_at, at - 1) }
+      stored = string.sub(row, shared_at, users_at - 1), users = string.sub(row, users_at, at - 1) }
+    parts[#parts].shared = parts[#parts].stored
   end
-  return parts
 end
 
--- All records of that sequence's block as they are packed: `records` by their places. One look at a listpack costs less
--- than one for each.
+-- Gives each coupon of a part that has no record of its own the shared one, so that it can be changed alone.
+local function spread(block, part)
+  local records = block.records
+  for place = part.place, part.place + part.count - 1 do
+    records[place] = records[place] or part.shared
+  end
+end
+
+-- That sequence's block: its parts in order, and the records of their own by their places, as they are packed. One look at a
+-- listpack costs less than one for each.
 local function read_block(state, sequence)
   local key, size = block_key(state, sequence), state.block_size
   local block, fields = { key = key, rows = {}, parts = {}, is_own = {}, records = {} }, redis.call('HGETALL', key)
-  local records, is_own = block.records, block.is_own
   for at = 1, #fields, 2 do
-    local field = tonumber(fields[at])
+    local field, value = tonumber(fields[at]), fields[at + 1]
     if field < size then
-      records[field], is_own[field] = fields[at + 1], true
+      block.records[field], block.is_own[field] = value, true
     else
-      block.rows[field], block.parts[field] = fields[at + 1], unpack_row(fields[at + 1], (field - size) * ROW)
+      block.rows[field] = value
     end
   end
-  for _, parts in pairs(block.parts) do
-    for _, part in ipairs(parts) do
-      for place = part.place, part.place + part.count - 1 do
-        records[place] = records[place] or part.shared
-      end
-    end
+  for field = size, size + size / ROW - 1 do
+    unpack_row(block.parts, block.rows[field] or '', (field - size) * ROW)
   end
   return block
 end
 
--- Writes back what has changed in `block.records` since it was read. Those of a part that still agree, or agree again, go on
--- sharing a record.
-local function write_block(block, changed)
+-- The same with the record of each coupon among `records`.
+local function read_records(state, sequence)
+  local block = read_block(state, sequence)
+  for _, part in ipairs(block.parts) do
+    spread(block, part)
+  end
+  return block
+end
+
+-- Writes back what has changed since the block was read: the shared records of its parts, and `records` at the places that
+-- `changed` tells. Those of a part that was spread and still agree, or agree again, go on sharing a record.
+local function write_block(state, block, changed)
   local records, is_own, fields = block.records, block.is_own, {}
 
   local function add(field, packed)
@@ -140,13 +152,14 @@ local function write_block(block, changed)
     return shared or part.shared
   end
 
-  for field, parts in pairs(block.parts) do
-    local row = {}
-    for i, part in ipairs(parts) do
-      row[i] = pack_part(part.place, part.count, share_again(part), part.users)
-    end
-    row = table.concat(row)
-    if row ~= block.rows[field] then
+  local rows, is_changed = {}, {}
+  for _, part in ipairs(block.parts) do
+    local field, shared = row_field(state, part.place), share_again(part)
+    rows[field] = (rows[field] or '') .. pack_part(part.place, part.count, shared, part.users)
+    is_changed[field] = is_changed[field] or shared ~= part.stored
+  end
+  for field, row in pairs(rows) do
+    if is_changed[field] then
       add(field, row)
     end
   end
