@@ -19,8 +19,8 @@ from service.store.previews import PreviewStore
 from service.store.scope import pack_scope
 from service.store.scripts import Scripts
 
-COUPONS_PER_CALL: Final = 128
-"""How many coupons one call writes through or sweeps: a block, so that it holds up a redemption no longer than another
+COUPONS_PER_CALL: Final = 256
+"""How many coupons one call writes through or sweeps: so few that it holds up a redemption no longer than another
 redemption with its write to disk would."""
 
 

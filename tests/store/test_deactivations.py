@@ -4,6 +4,7 @@ import pytest
 
 from service.domain.codes import CouponAddress
 from service.domain.coupon import CouponStatus
+from service.domain.money import Money
 from service.domain.outcomes import (
     AlreadyRedeemed,
     CouponDeactivated,
@@ -13,7 +14,7 @@ from service.domain.outcomes import (
     ReservedElsewhere,
     UnknownCode,
 )
-from tests.store.desk import EXPIRY, Desk, Room
+from tests.store.desk import EXPIRY, LATER, Desk, Room
 
 pytestmark = pytest.mark.anyio
 
@@ -88,3 +89,17 @@ async def test_coupons_past_their_time_are_left_to_expire(room: Room) -> None:
     assert [type(outcome) for outcome in outcomes] == [Expired, AlreadyRedeemed, Expired, CouponDeactivated]
     await desk.tidy()
     assert (await desk.counters()).budget_committed == 2500
+
+
+async def test_a_coupon_that_another_ones_money_brings_back_does_not_escape(room: Room) -> None:
+    desk = await room.open(budget=Money(2 * 2500, "CNY"))
+    for key in ("first", "second"):
+        await desk.issue("ann", key)
+    await room.clock.set(EXPIRY)
+    await desk.tidy()
+    assert await desk.change(budget=Money(2500, "CNY")) is None
+    assert (await desk.write_through((await desk.extend(LATER, include_expired=True)).number)).refused == 1
+    assert [type(outcome) for _, outcome in await desk.deactivate_user("ann")] == [CouponDeactivated] * 2
+    assert await desk.redeem(1) == Deactivated()
+    counters = await desk.counters()
+    assert (counters.deactivated, counters.budget_committed) == (2, 0)

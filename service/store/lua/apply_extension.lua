@@ -30,9 +30,11 @@ local now = now_ms()
 -- An earlier extension that has not come this far is written along, and told what it changed here.
 local extended, revived, refused, wakes_at = {}, {}, {}, nil
 
-local function note(found, i, sequence)
-  found[i] = found[i] or {}
-  table.insert(found[i], sequence)
+local function note(found, i, sequence, count)
+  local noted = found[i] or { runs = {}, coupons = 0 }
+  add_to_runs(noted.runs, sequence, count)
+  noted.coupons = noted.coupons + (count or 1)
+  found[i] = noted
 end
 
 -- What was undone meanwhile brings nobody back.
@@ -66,8 +68,6 @@ local function apply(record, sequence, i)
 end
 
 local is_plain, lifted = not (plain.scoped or is_undoing(state)), plain.until_ms and struct.pack('>I6', plain.until_ms)
-extended[number] = {}
-local number_extended = extended[number]
 
 -- The head of a coupon that has seen all but this extension, and whether the coupon is usable and has longer now: its
 -- record need not be taken apart. Nil for a coupon that lags, or may come back.
@@ -108,42 +108,53 @@ local function lift_record(packed)
   return lifted_head and lifted_head .. string.sub(packed, HEAD_BYTES + 1)
 end
 
-local function note_longer(sequence)
-  number_extended[#number_extended + 1] = sequence
-end
-
--- Lifts the record that a part's coupons share; where that does not do, they are looked at one by one.
-local function lift_part(block, base, block_end, part)
-  local lifted = base + part.place + part.count <= block_end and lift_record(part.shared)
-  if not lifted then
-    return spread(block, part)
-  end
-  part.shared = lifted
-  for place = part.place, part.place + (is_longer and part.count or 0) - 1 do
-    if not block.is_own[place] then
-      note_longer(base + place)
+-- Lifts the records that the parts of a block share. One for which that does not do is spread.
+local function lift_parts(block, base, block_end)
+  for _, part in ipairs(block.parts) do
+    local lifted = base + part.place + part.count <= block_end and lift_record(part.shared)
+    if lifted then
+      part.shared, part.is_longer = lifted, is_longer
+    else
+      spread(block, part)
     end
   end
+end
+
+-- In the order of their issue, since the budget may not bring all of them back. Returns at which places records have changed.
+local function lift_one_by_one(block, base, block_end)
+  local is_longer_at, changed = {}, {}
+  for _, part in ipairs(block.parts) do
+    for place = part.place, part.place + part.count - 1 do
+      is_longer_at[place] = part.is_longer
+    end
+  end
+  for sequence = done, block_end - 1 do
+    local place = sequence - base
+    local packed = block.records[place]
+    local written = packed and lift_record(packed)
+    if (written and is_longer) or (not packed and is_longer_at[place]) then
+      note(extended, number, sequence)
+    end
+    if packed then
+      written = written or write_any(block, place, sequence)
+      block.records[place], changed[place] = written, written ~= packed or nil
+    end
+  end
+  return changed
 end
 
 local last = math.min(total, done + most)
 while done < last do
   local base = done - done % state.block_size
   local block_end, block, changed = math.min(last, base + state.block_size), read_block(state, done), {}
-  for _, part in ipairs(block.parts) do
-    lift_part(block, base, block_end, part)
-  end
-  -- In the order of their issue, since the budget may not bring all of them back.
-  for sequence = done, block_end - 1 do
-    local place = sequence - base
-    local packed = block.records[place]
-    if packed then
-      local written = lift_record(packed)
-      if written and is_longer then
-        note_longer(sequence)
+  lift_parts(block, base, block_end)
+  if next(block.records) then
+    changed = lift_one_by_one(block, base, block_end)
+  else
+    for _, part in ipairs(block.parts) do
+      if part.is_longer then
+        note(extended, number, base + part.place, part.count)
       end
-      written = written or write_any(block, place, sequence)
-      block.records[place], changed[place] = written, written ~= packed or nil
     end
   end
   write_block(state, block, changed)
@@ -152,8 +163,8 @@ end
 
 redis.call('HSET', progress_key, 'done', integer(done))
 for name, found in pairs({ changed = extended, revived = revived, refused = refused }) do
-  for i, sequences in pairs(found) do
-    redis.call('HINCRBY', key_of(state_key, 'extension:' .. i), name, #sequences)
+  for i, noted in pairs(found) do
+    redis.call('HINCRBY', key_of(state_key, 'extension:' .. i), name, noted.coupons)
   end
 end
 if next(revived) then
@@ -162,10 +173,10 @@ if next(revived) then
 end
 for i = 1, number do
   if revived[i] then
-    record_coupon_event(state_key, 'coupon.revived', { coupons = runs_of(revived[i]), extension = i })
+    record_coupon_event(state_key, 'coupon.revived', { coupons = revived[i].runs, extension = i })
   end
   if extended[i] then
-    record_coupon_event(state_key, 'coupon.extended', { coupons = runs_of(extended[i]), extension = i })
+    record_coupon_event(state_key, 'coupon.extended', { coupons = extended[i].runs, extension = i })
   end
 end
 return { done, total }

@@ -22,7 +22,7 @@ if not extension.undoing then
   return { total, total }
 end
 
-local last, shortened, wakes_at = math.min(total, done + most), {}, nil
+local last, shortened, count, wakes_at = math.min(total, done + most), {}, 0, nil
 while done < last do
   local base = done - done % state.block_size
   local block_end, block, changed = math.min(last, base + state.block_size), read_records(state, done), {}
@@ -35,7 +35,8 @@ while done < last do
       record.stored_expires_at = refold(record, state, record.applied, record.applied + 1)
       block.records[place], changed[place] = pack_record(record), true
       if record.stored_expires_at < before and (record.status == ISSUED or record.status == RESERVED) then
-        shortened[#shortened + 1] = sequence
+        add_to_runs(shortened, sequence)
+        count = count + 1
         wakes_at = math.min(wakes_at or record.stored_expires_at, record.stored_expires_at)
       end
     end
@@ -45,7 +46,7 @@ while done < last do
 end
 
 redis.call('HSET', progress_key, 'undo_done', integer(done))
-redis.call('HINCRBY', progress_key, 'shortened', #shortened)
+redis.call('HINCRBY', progress_key, 'shortened', count)
 if done == total then
   extension.undoing = nil
   redis.call('HSET', state_key, 'extensions', cmsgpack.pack(state.extensions))
@@ -53,5 +54,5 @@ end
 if wakes_at then
   wake_sweep(state_key, wakes_at)
 end
-record_coupon_event(state_key, 'coupon.extension_undone', { coupons = runs_of(shortened), extension = number })
+record_coupon_event(state_key, 'coupon.extension_undone', { coupons = shortened, extension = number })
 return { done, total }

@@ -96,6 +96,7 @@ end
 -- Gives each coupon of a part that has no record of its own the shared one, so that it can be changed alone.
 local function spread(block, part)
   local records = block.records
+  part.is_spread = true
   for place = part.place, part.place + part.count - 1 do
     records[place] = records[place] or part.shared
   end
@@ -140,6 +141,9 @@ local function write_block(state, block, changed)
   end
 
   local function share_again(part)
+    if not part.is_spread then
+      return part.shared
+    end
     local shared
     for place = part.place, part.place + part.count - 1 do
       local packed = not is_own[place] and records[place]

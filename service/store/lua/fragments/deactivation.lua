@@ -3,7 +3,7 @@
 -- expired (at), reserved_elsewhere (retry_after_ms).
 -- Uses     clock, state, events, record, coupon
 local function deactivate(state_key, state, sequences, reason)
-  local now, results, changed = now_ms(), {}, {}
+  local now, results, event = now_ms(), {}, { coupons = {}, reason = reason }
 
   local function decide(sequence, record)
     if not record then
@@ -16,22 +16,17 @@ local function deactivate(state_key, state, sequences, reason)
       return { 'expired', record.expires_at }
     elseif record.status == ISSUED then
       record.status = DEACTIVATED
-      changed[#changed + 1] = { sequence, record }
+      save_record(state_key, state, sequence, record)
+      add_to_runs(event.coupons, sequence)
     end
     return describe_coupon('deactivated', record)
   end
 
-  local records = {}
+  -- One after the other: the money of one may bring the next one back, which must not escape.
   for i, sequence in ipairs(sequences) do
-    records[sequence] = records[sequence] or load_record(state_key, state, sequence, now)
-    results[i] = decide(sequence, records[sequence])
+    results[i] = decide(sequence, load_record(state_key, state, sequence, now))
   end
-  local event = { coupons = {}, reason = reason }
-  for _, change in ipairs(changed) do
-    save_record(state_key, state, change[1], change[2])
-    add_to_runs(event.coupons, change[1])
-  end
-  if #changed > 0 then
+  if #event.coupons > 0 then
     save_counters(state_key, state)
   end
   record_coupon_event(state_key, 'coupon.deactivated', event)

@@ -1,32 +1,14 @@
 -- What the events tell of coupons: which, in runs of first and count, so that neighbours cost next to nothing. Each
 -- event says by its type what its coupons have become; together they rebuild every counter (service/domain/ledger.py).
 -- Uses     state
-local function add_to_runs(runs, sequence)
+local function add_to_runs(runs, sequence, count)
   local last = #runs
+  count = count or 1
   if last > 0 and runs[last - 1] + runs[last] == sequence then
-    runs[last] = runs[last] + 1
+    runs[last] = runs[last] + count
   else
-    runs[last + 1], runs[last + 2] = sequence, 1
+    runs[last + 1], runs[last + 2] = sequence, count
   end
-end
-
--- The runs of coupons that were found in no certain order, as a block's are; most often they are in order all the same.
-local function runs_of(sequences)
-  for i = 2, #sequences do
-    if sequences[i] < sequences[i - 1] then
-      table.sort(sequences)
-      break
-    end
-  end
-  local runs, first = {}, 1
-  for i = 1, #sequences do
-    if sequences[i + 1] ~= sequences[i] + 1 then
-      runs[#runs + 1] = sequences[first]
-      runs[#runs + 1] = i - first + 1
-      first = i + 1
-    end
-  end
-  return runs
 end
 
 -- An event is only recorded if it concerns anybody.
