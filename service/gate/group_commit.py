@@ -27,8 +27,8 @@ STORE_UNAVAILABLE: Final = StoreUnavailable()
 MAX_CALLS: Final = 2
 """Calls under way at once for one shard and verb: while the store works on one, the next is on its way.
 
-Of many lines before one server every second may have one. More calls would only queue there, each with the few who
-came in between; those who wait here leave together.
+Of many that all lines want before one server every second is under way. More would only queue there, each with the
+few who came in between; those who wait here leave together.
 """
 KEPT_SHARE: Final = 8
 """Of so many places in line one is kept for those who have waited before, elsewhere."""
@@ -101,6 +101,7 @@ class GroupCommit(Generic[Request, Outcome]):
         self._nearly_full = bounds.max_waiting - bounds.max_waiting // KEPT_SHARE
         self._lines: dict[str, _Line[Request, Outcome]] = {}
         self._due: deque[_Line[Request, Outcome]] = deque()
+        self._wanted = 0
         self._calls: set[asyncio.Task[None] | None] = set()
 
     @property
@@ -135,8 +136,9 @@ class GroupCommit(Generic[Request, Outcome]):
         self._waiting += 1
         if not line.calls or (line.calls < MAX_CALLS and len(line.waiting) >= WORTH_ANOTHER_CALL):
             line.calls += 1
+            self._wanted += 1
             self._due.append(line)
-            if not self._one_server or len(self._calls) < max(MAX_CALLS, len(self._lines) // 2):
+            if not self._one_server or len(self._calls) < max(MAX_CALLS, self._wanted // 2):
                 self._start_calling()
 
     def lines(self) -> list[Line]:
@@ -176,6 +178,7 @@ class GroupCommit(Generic[Request, Outcome]):
                 self._due.append(line)
             else:
                 line.calls -= 1
+                self._wanted -= 1
                 if not line.calls:
                     del self._lines[line.key]
                     self._send_away(line)

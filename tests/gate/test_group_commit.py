@@ -343,11 +343,18 @@ async def test_before_one_server_lines_grow_while_others_are_served_and_take_tur
     assert door.commit._lines == {}
 
 
-async def test_before_one_server_every_second_of_many_lines_has_a_call_under_way() -> None:
+async def test_before_one_server_every_second_call_that_many_lines_want_is_under_way() -> None:
     door = Door(one_server=True)
     asked = [one for campaign in CAMPAIGNS for one in door.ask("a", campaign)]
     await settle()
     assert len(door.under_way) == len(CAMPAIGNS) // 2
+    await door.let_through()
+    await door.let_through()
+    assert {await one for one in asked} == {"A"}
+    # What was wanted is forgotten: two lines wait for two others, as at first.
+    asked = [one for campaign in CAMPAIGNS[: 2 * MAX_CALLS] for one in door.ask("a", campaign)]
+    await settle()
+    assert len(door.under_way) == MAX_CALLS
     await door.let_through()
     await door.let_through()
     assert {await one for one in asked} == {"A"}
