@@ -7,7 +7,6 @@ lane, which answers issue and redeem alike.
 
 import asyncio
 import time
-from functools import lru_cache
 from typing import Final, Protocol
 
 import structlog
@@ -18,7 +17,8 @@ from service.api.door import Doorkeeper
 from service.api.exchange import request_id_of
 from service.api.parts import Parts
 from service.api.plain_request import PlainRequest
-from service.api.problems import Answer, internal_error, not_found
+from service.api.problems import Answer, headers_of, internal_error, not_found
+from service.api.problems import Headers as AnswerHeaders
 from service.domain.codes import CouponAddress, split_code
 from service.domain.outcomes import IssueOutcome, NotServed, RedeemOutcome
 from service.store.catalogue import KnownCampaign
@@ -26,6 +26,10 @@ from service.store.coupons import IssueRequest, RedeemRequest
 
 LANE: Final = "fast_lane"
 """Under this name the application's lifespan hands the lane to the connections."""
+
+KEPT_ALIVE: Final = b"\r\n\r\n"
+CLOSED: Final = b"\r\nconnection: close\r\n\r\n"
+"""The end of a head, after the request's id."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -48,7 +52,7 @@ class FastLane:
         self._issues = parts.settings.serve_only != "redeem"
         self._redeems = parts.settings.serve_only != "issue"
         self._default_headers: Headers = []
-        self._openings: dict[tuple[int, bytes], bytes] = {}
+        self._heads: dict[tuple[int, bytes, int, AnswerHeaders], bytes] = {}
         self._decided: list[tuple[Exchange, Answer]] = []
 
     def answer_soon(self, exchange: "Exchange", answer: Answer) -> None:
@@ -70,19 +74,19 @@ class FastLane:
 
     def spelled(self, answer: Answer, request_id: bytes, keep_alive: bool, default_headers: Headers) -> bytes:
         """The answer as it goes over the wire."""
-        return b"%b%d\r\n%bx-request-id: %b\r\n%b\r\n%b" % (
-            self._opening(answer, default_headers),
-            len(answer.body),
-            _spelled_once(answer.headers) if answer.headers else b"",
-            request_id,
-            b"" if keep_alive else b"connection: close\r\n",
-            answer.body,
-        )
+        # The server changes its headers with the date, once a second; until then few heads are sent to many.
+        if default_headers is not self._default_headers:
+            self._default_headers, self._heads = default_headers, {}
+        kind = (answer.status, answer.media_type, len(answer.body), answer.headers)
+        head = self._heads.get(kind)
+        if head is None:
+            head = self._heads[kind] = _head(answer, default_headers)
+        return b"".join((head, request_id, KEPT_ALIVE if keep_alive else CLOSED, answer.body))
 
     def _issue(self, campaign_id: str, request: PlainRequest, connection: Connection) -> "Exchange | None":
         breaker = self.parts.breaker
         if breaker.is_refusing and breaker.refuses_everybody(campaign_id):
-            return PausedExchange(self, connection, request, campaign_id)
+            return PausedExchange(self, connection, request)
         known = self.parts.catalogue.known(campaign_id)
         if known is None or campaign_id in self.parts.waiting_rooms.lines:
             return None
@@ -98,21 +102,6 @@ class FastLane:
         if address is None and catalogue.may_be_imported(code):
             return None
         return RedeemExchange(self, connection, request, known, split[1], address)
-
-    def _opening(self, answer: Answer, default_headers: Headers) -> bytes:
-        # The server changes its headers with the date, once a second.
-        if default_headers is not self._default_headers:
-            self._default_headers = default_headers
-            self._openings = {}
-        opening = self._openings.get((answer.status, answer.media_type))
-        if opening is None:
-            opening = b"%b%bcontent-type: %b\r\ncontent-length: " % (
-                STATUS_LINE[answer.status],
-                _spelled(default_headers),
-                answer.media_type,
-            )
-            self._openings[answer.status, answer.media_type] = opening
-        return opening
 
 
 class Exchange:
@@ -164,12 +153,8 @@ class PausedExchange(Exchange):
 
     call = "issue"
 
-    def __init__(self, lane: FastLane, connection: Connection, request: PlainRequest, campaign_id: str) -> None:
-        super().__init__(lane, connection, request)
-        self._campaign_id = campaign_id
-
     def _enter(self, _body: bytes) -> Answer:
-        return hot_calls.paused(self._lane.parts, self._campaign_id)
+        return hot_calls.paused(self._lane.parts, self._asked.campaign_id.decode())
 
 
 class IssueExchange(Exchange):
@@ -244,11 +229,7 @@ class RedeemExchange(Exchange):
             self.answer(answer)
 
 
-@lru_cache(maxsize=1024)
-def _spelled_once(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """Of a replay, or of when to come back in whole seconds: there are few that many are sent."""
-    return _spelled(headers)
-
-
-def _spelled(headers: Headers | tuple[tuple[bytes, bytes], ...]) -> bytes:
-    return b"".join([b"%b: %b\r\n" % header for header in headers])
+def _head(answer: Answer, default_headers: Headers) -> bytes:
+    """All that goes before the request's id."""
+    headers = [*default_headers, *headers_of(answer)]
+    return b"%b%bx-request-id: " % (STATUS_LINE[answer.status], b"".join([b"%b: %b\r\n" % one for one in headers]))

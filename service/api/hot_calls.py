@@ -181,16 +181,14 @@ def redeem_answer(parts: Parts, known: KnownCampaign, sealed: str | None, outcom
 
 def paused(parts: Parts, campaign_id: str, user_id: str | None = None) -> Answer:
     """What a caller is told whom the breaker does not let in, and when to come back."""
-    outcome, answer = _come_back_in(parts.breaker.retry_after_s(campaign_id, user_id))
-    parts.metrics.count_unserved("issue", parts.catalogue.known(campaign_id), outcome)
-    return answer
+    parts.metrics.count_paused(parts.catalogue.known(campaign_id))
+    return _come_back_in(parts.breaker.retry_after_s(campaign_id, user_id))
 
 
 @lru_cache(maxsize=1024)
-def _come_back_in(retry_after_s: int) -> tuple[IssuancePaused, Answer]:
+def _come_back_in(retry_after_s: int) -> Answer:
     """Each has a place of his own to come back to, but times are told in whole seconds."""
-    outcome = IssuancePaused("breaker", retry_after_s)
-    return outcome, issue_refusal(outcome)
+    return issue_refusal(IssuancePaused("breaker", retry_after_s))
 
 
 def _hold_ms(request: RedeemBody) -> int:

@@ -23,6 +23,7 @@ Whom = Literal["newcomer", "ticket_holder", "redemption"]
 """Classes of callers, in the order in which an overloaded process sheds them."""
 MAX_CAMPAIGN_LABELS: Final = 100
 OTHER: Final = "other"
+PAUSED: Final = outcome_label(IssuancePaused("breaker", 0))
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -174,8 +175,11 @@ class Metrics:
         """Count an outcome that no batch decided. An unknown campaign's name is the caller's, and no label."""
         if isinstance(outcome, Overloaded):
             self._shed[whom] += 1
-        campaign = OTHER if known is None else self.campaign_label(known.campaign.id)
-        self._unserved[verb, campaign, outcome_label(outcome)] += 1
+        self._unserved[verb, self._label_of(known), outcome_label(outcome)] += 1
+
+    def count_paused(self, known: KnownCampaign | None) -> None:
+        """Count one of a stampede that is refused: as `count_unserved` does, without asking which outcome it is."""
+        self._unserved["issue", self._label_of(known), PAUSED] += 1
 
     def count_transition(self, transition: Transition) -> None:
         """Count a change of a breaker's state; an override that changes none is not one."""
@@ -190,7 +194,7 @@ class Metrics:
 
     def count_shadow_refusal(self, known: KnownCampaign | None) -> None:
         """Count a request that a breaker in shadow would have refused."""
-        self._shadow_refusals.labels(OTHER if known is None else self.campaign_label(known.campaign.id)).inc()
+        self._shadow_refusals.labels(self._label_of(known)).inc()
 
     def count_abandoned(self, campaign_id: str, places: int) -> None:
         """Count places in the campaign's line whose holders did not come when they were called."""
@@ -203,6 +207,9 @@ class Metrics:
                 return OTHER
             self._campaigns.add(campaign_id)
         return campaign_id
+
+    def _label_of(self, known: KnownCampaign | None) -> str:
+        return OTHER if known is None else self.campaign_label(known.campaign.id)
 
     def flush(self) -> None:
         """Put what was tallied where a scrape finds it, in this process or another."""

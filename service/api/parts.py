@@ -36,7 +36,7 @@ from service.store.imports import ImportStore
 from service.store.jobs import JobQueue
 from service.store.long_jobs import LongJobs
 from service.store.merchants import MerchantStore
-from service.store.pipeline import pipelined
+from service.store.pipeline import PipelinedScripts, pipelined
 from service.store.quotas import QuotaStore
 from service.store.recounts import RecountStore
 from service.store.scripts import STORE_CLOCK, Scripts
@@ -106,7 +106,9 @@ class Parts:
                 size.note_redemption()
 
         bounds = Bounds(limits.max_batch, limits.max_waiting, limits.max_wait_ms / 1000)
-        issuing = CouponStore(pipelined(issue_client, timeout_ms, clock))
+        issue_scripts, redeem_scripts = (pipelined(one, timeout_ms, clock) for one in (issue_client, redeem_client))
+        one_server = isinstance(issue_scripts, PipelinedScripts)
+        issuing = CouponStore(issue_scripts)
         self.issuing: GroupCommit[IssueRequest, IssueOutcome] = GroupCommit(
             "issue",
             issuing.issue,
@@ -114,13 +116,15 @@ class Parts:
             observe,
             self.metrics.count_issues,
             held=HeldStore(size, lambda: issuing.issue_held_s),
+            one_server=one_server,
         )
         self.redeeming: GroupCommit[RedeemRequest, RedeemOutcome] = GroupCommit(
             REDEEM,
-            CouponStore(pipelined(redeem_client, timeout_ms, clock)).redeem,
+            CouponStore(redeem_scripts).redeem,
             bounds,
             observe,
             self.metrics.count_redemptions,
+            one_server=one_server,
         )
         self.tickets = TicketBook(code_key)
         self.waiting_rooms = WaitingRooms(

@@ -10,11 +10,13 @@ from typing import Final, NamedTuple
 from service.api.vocabulary import MAX_BODY_BYTES
 
 _REQUEST: Final = re.compile(
+    # What nearly everybody sends is tried by itself, before it is told from all headers that count.
     # A header that counts is read once: `(?(3)(?!))` fails where group 3 has been found before.
     rb"""
     POST\ /v1/(?:campaigns/([a-z0-9-]++)/coupons|coupons/([A-Za-z0-9-]++)/redemptions)\ HTTP/1\.1\r
     (?:\n(?:
         (?(3)(?!))(?i:idempotency-key):\ ([!-~]++(?:\ ++[!-~]++)*+)
+      | [Cc]ontent-[Tt]ype:\ application/json
       | (?(4)(?!))(?i:content-length):\ ([0-9]{1,5})
       | (?(5)(?!))(?i:x-request-id):\ ([!-~]++)
       | (?(6)(?!))(?i:authorization):\ ([!-~]++(?:\ ++[!-~]++)*+)

@@ -73,6 +73,7 @@ class StrangersPlaces:
         self.ramp = ramp
         self.per_second = per_second
         self._on_ramp = ramp.strangers(per_second)
+        self._in_a_block = FILLED * per_second * BLOCK_MS / 1000
         self._invitations = _invitations(ramp)
 
     def after_ms(self, number: int) -> int:
@@ -82,7 +83,7 @@ class StrangersPlaces:
         behind = number - self._on_ramp
         if behind < 0:
             return self._invitations[int(draw * CURVE_POINTS)]
-        begins_ms = BLOCK_MS * int(behind / (FILLED * self.per_second * BLOCK_MS / 1000))
+        begins_ms = BLOCK_MS * int(behind / self._in_a_block)
         tail_ms = begins_ms + draw * BLOCK_MS if begins_ms < LONGEST_TAIL_MS else draw * LONGEST_TAIL_MS
         return self.ramp.length_ms + WHOLE_SECOND_MS + round(tail_ms)
 

@@ -177,7 +177,7 @@ class Breaker(Circuits):
         finally:
             self._asking_since_s = None
         self._signals.observe_call(self._clock() - began_s, None)
-        self._store_ahead_ms = pulse.now_ms - self._own_ms()
+        self._set_store_clock(pulse.now_ms)
         if pulse.vitals_due:
             self._vitals_due.set()
         for campaign_id in {*known, *pulse.records}:

@@ -4,7 +4,8 @@ The pure machine of `service.domain.breaker` runs twice: on the record all repli
 Its own sheds when it alone is sick, and is its vote in the quorum that moves the shared one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Final, NamedTuple
 
 from service.domain.breaker import (
@@ -32,6 +33,28 @@ class Times(NamedTuple):
     own_ms: int
 
 
+class Returns:
+    """How those come back who are refused at one moment: what is the same for all of them is worked out once.
+
+    `strangers` numbers those who are sent away unheard, over the whole pause.
+    """
+
+    __slots__ = ("_begins_in_ms", "_places", "_strangers")
+
+    def __init__(self, begins_in_ms: int, places: StrangersPlaces, strangers: Iterator[int]) -> None:
+        self._begins_in_ms = begins_in_ms
+        self._places = places
+        self._strangers = strangers
+
+    def user_in_ms(self, place: int) -> int:
+        """Return when the ramp reaches a user of that place."""
+        return self._begins_in_ms + self._places.ramp.reaches_user_after_ms(place)
+
+    def stranger_in_ms(self) -> int:
+        """Return when the next caller who is sent away unheard should come, each at a place of his own."""
+        return self._begins_in_ms + self._places.after_ms(next(self._strangers))
+
+
 class Circuit:
     """One breaker as this replica sees it. Nothing here waits or asks; the caller brings samples, votes and records."""
 
@@ -40,7 +63,7 @@ class Circuit:
         self._watch = Watch()
         self._own_verdict = Verdict()
         self._verdict = Verdict()
-        self._strangers = 0
+        self._strangers = count()
         self._placed_by = NEVER_CHANGED
         self._places = StrangersPlaces(ramp_of(NEVER_CHANGED, policy), LEAST_PER_SECOND)
         self._joined_epoch = 0
@@ -114,11 +137,11 @@ class Circuit:
             return self.own_record, times.own_ms
         return self.record, times.shared_ms
 
-    def user_due_in_ms(self, place: int, times: Times) -> int:
-        """Return when the ramp reaches a user of that place."""
+    def returns(self, per_second: float, times: Times) -> Returns:
+        """Return how those come back who are refused now, to a replica that serves `per_second`."""
         record, now_ms = self.ruling(times)
         begins_in_ms = ramp_begins_in_ms(record, now_ms, self._policy)
-        return begins_in_ms + ramp_of(record, self._policy).reaches_user_after_ms(place)
+        return Returns(begins_in_ms, self._places_on(record, per_second), self._strangers)
 
     def turn_due_in_ms(self, turn: int, per_second: float, times: Times) -> int:
         """Return when a line served at `per_second` by a ramp that is over comes to that turn, from 0 on."""
@@ -127,12 +150,6 @@ class Circuit:
             return round(1000 * turn / per_second)
         begins_in_ms = ramp_begins_in_ms(record, now_ms, self._policy)
         return max(0, begins_in_ms + ramp_of(record, self._policy).reaches_turn_after_ms(turn, per_second))
-
-    def place_stranger_in_ms(self, per_second: float, times: Times) -> int:
-        """Return when the next caller who is sent away unheard should come, each at a place of his own."""
-        record, now_ms = self.ruling(times)
-        number, self._strangers = self._strangers, self._strangers + 1
-        return ramp_begins_in_ms(record, now_ms, self._policy) + self._places_on(record, per_second).after_ms(number)
 
     def stranger_due_in_ms(self, draw: float, times: Times) -> int:
         """Return when somebody of whom nothing is known may try, who drew `draw`, without giving him a place."""
@@ -158,7 +175,7 @@ class Circuit:
 
     def _note_pause(self, before: BreakerRecord, after: BreakerRecord) -> None:
         if after.state is State.OPEN and before.state is not State.OPEN:
-            self._strangers = 0
+            self._strangers = count()
 
     def _note_joined(self) -> None:
         if self.record.state is State.OPEN:

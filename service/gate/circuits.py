@@ -3,7 +3,6 @@
 There is a breaker for the whole and one for each campaign that needs it; whoever wants a coupon passes both.
 """
 
-import math
 import random
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from zlib import crc32
 from service.domain.breaker import BreakerPolicy, BreakerRecord, Issuance, Mode, Override, State
 from service.domain.ramp import ALL
 from service.domain.saturation import Sample
-from service.gate.circuit import Circuit, Times
+from service.gate.circuit import Circuit, Returns, Times
 from service.gate.shared_signals import SharedSignals
 from service.gate.signals import Signals
 from service.store.breaker_state import WHOLE
@@ -61,6 +60,8 @@ class Circuits:
         self._holds = False
         self._shares: dict[str, int] = {}
         self._shadows: dict[str, int] = {}
+        self._returns: dict[str, Returns | None] = {}
+        self._returns_at_ms = 0
         self.whole = Circuit(policy)
         self.campaigns: dict[str, Circuit] = {}
         self.share_permille = ALL
@@ -107,15 +108,17 @@ class Circuits:
 
     def retry_after_s(self, campaign_id: str, user_id: str | None = None) -> int:
         """Return when somebody who was refused should come back, each at a place of his own on the ramp."""
-        times = self._times()
-        circuit = self._stricter(campaign_id, times)
-        if circuit.decided_share(times) == ALL:
+        own_ms = self._own_ms()
+        # A stampede is refused by the dozen in each millisecond, and all of them alike but for their places.
+        if own_ms != self._returns_at_ms:
+            self._returns, self._returns_at_ms = {}, own_ms
+        try:
+            returns = self._returns[campaign_id]
+        except KeyError:
+            returns = self._returns[campaign_id] = self._returns_to(campaign_id, self._times_at(own_ms))
+        if returns is None:
             return 1 + int(self._draw() * HOLD_SPREAD_S)
-        if user_id is not None:
-            return _whole_seconds(circuit.user_due_in_ms(_place(user_id), times))
-        of_whom = WHOLE if circuit is self.whole else campaign_id
-        per_second = self._signals.campaigns.peak_per_second(of_whom)
-        return _whole_seconds(circuit.place_stranger_in_ms(per_second, times))
+        return _whole_seconds(returns.stranger_in_ms() if user_id is None else returns.user_in_ms(_place(user_id)))
 
     def turn_due_in_ms(self, campaign_id: str, turn: int, per_second: float) -> int:
         """Return when a waiting line comes to its `turn`-th place, from 0 on, if it is served along the ramp.
@@ -157,6 +160,14 @@ class Circuits:
             override=circuit.record.override,
         )
 
+    def _returns_to(self, campaign_id: str, times: Times) -> Returns | None:
+        """How those come back whom the breaker refuses; None if it does not, and the store only owes an answer."""
+        circuit = self._stricter(campaign_id, times)
+        if circuit.decided_share(times) == ALL:
+            return None
+        of_whom = WHOLE if circuit is self.whole else campaign_id
+        return circuit.returns(self._signals.campaigns.peak_per_second(of_whom), times)
+
     def _circuits(self) -> list[tuple[str, Circuit]]:
         return [(WHOLE, self.whole), *self.campaigns.items()]
 
@@ -194,7 +205,7 @@ class Circuits:
                 shares[campaign_id] = share
         whole = shares.pop(WHOLE, ALL)
         self.share_permille = 0 if self._holds and self.whole.mode is Mode.AUTO else whole
-        self._shares, self._shadows = shares, shadows
+        self._shares, self._shadows, self._returns = shares, shadows, {}
         self.sheds_newcomers = self.whole.runs_late and not self.whole.mode.refuses_nobody
 
     def _note_shadow(self, campaign_id: str, user_id: str) -> None:
@@ -203,11 +214,16 @@ class Circuits:
             for listener in self.on_shadow_refusal:
                 listener(campaign_id)
 
+    def _set_store_clock(self, store_ms: int) -> None:
+        self._store_ahead_ms, self._returns = store_ms - self._own_ms(), {}
+
     def _own_ms(self) -> int:
         return int(self._clock() * 1000)
 
     def _times(self) -> Times:
-        own_ms = self._own_ms()
+        return self._times_at(self._own_ms())
+
+    def _times_at(self, own_ms: int) -> Times:
         return Times(own_ms + self._store_ahead_ms, own_ms)
 
 
@@ -215,5 +231,5 @@ def _place(user_id: str) -> int:
     return crc32(user_id.encode()) % ALL
 
 
-def _whole_seconds(wait_ms: float) -> int:
-    return max(1, math.ceil(wait_ms / 1000))
+def _whole_seconds(wait_ms: int) -> int:
+    return max(1, -(-wait_ms // 1000))

@@ -14,7 +14,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from service.domain.outcomes import Overloaded, StoreUnavailable
 from service.gate.batch_size import BatchSize
 from service.gate.meters import Line
-from service.gate.signals import BatchReport, failure_of
+from service.gate.signals import UNANSWERED, BatchReport, failure_of
 from service.store.catalogue import KnownCampaign
 from service.store.scripts import StoreError
 
@@ -25,7 +25,11 @@ Decided = TypeVar("Decided", contravariant=True)
 OVERLOADED: Final = Overloaded()
 STORE_UNAVAILABLE: Final = StoreUnavailable()
 MAX_CALLS: Final = 2
-"""Calls under way at once for one shard and verb: while the store works on one, the next is on its way."""
+"""Calls under way at once for one shard and verb: while the store works on one, the next is on its way.
+
+Of many that all lines want before one server every second is under way. More would only queue there, each with the
+few who came in between; those who wait here leave together.
+"""
 KEPT_SHARE: Final = 8
 """Of so many places in line one is kept for those who have waited before, elsewhere."""
 WORTH_ANOTHER_CALL: Final = 32
@@ -70,7 +74,8 @@ class GroupCommit(Generic[Request, Outcome]):
     """One verb's batches. `call` decides a batch of one shard and returns its outcomes in order.
 
     `observe` hears of every batch, `count` of the outcomes of every batch that the store answered. `clock`, in seconds,
-    is the one by which waiters say since when they wait. Without `held` nothing but `max_batch` bounds a batch.
+    is the one by which waiters say since when they wait. Without `held` nothing but `max_batch` bounds a batch. Before
+    `one_server` lines wait for each other's calls; of several one may hang, and must not hold up the others' lines.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class GroupCommit(Generic[Request, Outcome]):
         count: Callable[[KnownCampaign, Sequence[Outcome]], None],
         clock: Callable[[], float] = time.perf_counter,
         held: HeldStore | None = None,
+        one_server: bool = False,
     ) -> None:
         self._verb = verb
         self._call = call
@@ -90,9 +96,13 @@ class GroupCommit(Generic[Request, Outcome]):
         self._count = count
         self._clock = clock
         self._held = held
+        self._one_server = one_server
         self._waiting = 0
         self._nearly_full = bounds.max_waiting - bounds.max_waiting // KEPT_SHARE
         self._lines: dict[str, _Line[Request, Outcome]] = {}
+        self._due: deque[_Line[Request, Outcome]] = deque()
+        self._wanted = 0
+        self._calls: set[asyncio.Task[None] | None] = set()
 
     @property
     def is_nearly_full(self) -> bool:
@@ -124,8 +134,12 @@ class GroupCommit(Generic[Request, Outcome]):
             line = self._lines[campaign.state_keys[shard]] = _Line(campaign, shard)
         line.waiting.append(waiter)
         self._waiting += 1
-        if not line.calls or (len(line.calls) < MAX_CALLS and len(line.waiting) >= WORTH_ANOTHER_CALL):
-            line.calls.add(asyncio.create_task(self._drain(line)))
+        if not line.calls or (line.calls < MAX_CALLS and len(line.waiting) >= WORTH_ANOTHER_CALL):
+            line.calls += 1
+            self._wanted += 1
+            self._due.append(line)
+            if not self._one_server or len(self._calls) < max(MAX_CALLS, self._wanted // 2):
+                self._start_calling()
 
     def lines(self) -> list[Line]:
         """How every line stands now, for whoever samples them."""
@@ -140,17 +154,34 @@ class GroupCommit(Generic[Request, Outcome]):
             for line in self._lines.values()
         ]
 
-    async def _drain(self, line: "_Line[Request, Outcome]") -> None:
+    def _start_calling(self) -> None:
+        self._calls.add(asyncio.create_task(self._call_for_all()))
+
+    async def _call_for_all(self) -> None:
+        """Make one call after the other, for each line in its turn, until none is due."""
         try:
-            while batch := self._depart(line):
-                await self._commit(line, batch)
-                if len(line.calls) > 1 and len(line.waiting) < WORTH_ANOTHER_CALL:
-                    break
+            while self._due:
+                await self._call_for(self._due.popleft())
         finally:
-            line.calls.discard(asyncio.current_task())
-            if not line.calls:
-                del self._lines[line.key]
-                self._send_away(line)
+            self._calls.discard(asyncio.current_task())
+            if self._due:
+                self._start_calling()
+
+    async def _call_for(self, line: "_Line[Request, Outcome]") -> None:
+        goes_on = False
+        try:
+            if batch := self._depart(line):
+                await self._commit(line, batch)
+            goes_on = len(line.waiting) >= (WORTH_ANOTHER_CALL if line.calls > 1 else 1)
+        finally:
+            if goes_on:
+                self._due.append(line)
+            else:
+                line.calls -= 1
+                self._wanted -= 1
+                if not line.calls:
+                    del self._lines[line.key]
+                    self._send_away(line)
 
     def _depart(self, line: "_Line[Request, Outcome]") -> "list[Waiter[Request, Outcome]]":
         """Take the first in line, without those who have gone or waited too long."""
@@ -184,6 +215,9 @@ class GroupCommit(Generic[Request, Outcome]):
             failure = failure_of(error)
             # Whoever waits behind a failed call would only wait to fail as well.
             self._send_away(line)
+            if self._one_server and failure in UNANSWERED:
+                for behind in self._due:
+                    self._send_away(behind)
             _tell_unavailable(batch)
         except BaseException:
             _tell_unavailable(batch)
@@ -191,9 +225,9 @@ class GroupCommit(Generic[Request, Outcome]):
         else:
             if self._held is not None:
                 self._held.size.learn_held(len(batch), self._held.held_s())
-                if len(line.calls) == 1:
+                if len(self._calls) == 1:
                     self._held.size.learn_lone_call(len(batch), self._clock() - began_s)
-            if line.waiting:
+            if line.waiting or self._due:
                 # The next batch leaves first: the store need not wait while this one's answers are written.
                 asyncio.get_running_loop().call_soon(self._deliver, line.campaign, batch, outcomes)
             else:
@@ -233,7 +267,7 @@ class _Line(Generic[Request, Outcome]):
         self.campaign = campaign
         self.shard = shard
         self.key = campaign.state_keys[shard]
-        self.calls: set[asyncio.Task[None] | None] = set()
+        self.calls = 0
         self.under_way: list[tuple[float, int]] = []
         self.waiting: deque[Waiter[Request, Outcome]] = deque()
 

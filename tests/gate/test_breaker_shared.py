@@ -10,7 +10,7 @@ from service.store import keys
 from service.store.breaker_state import WHOLE, Ballot, Proposal
 from service.store.client import connect
 from service.store.scripts import StoreError
-from tests.gate.tide import POLICY, Store, Tide, eventually, run
+from tests.gate.tide import CLOCK, POLICY, Store, Tide, eventually, run
 
 
 def test_a_flood_pauses_issuance_in_every_replica_and_its_end_reopens_it_by_the_ramp(store: Store) -> None:
@@ -219,5 +219,30 @@ def test_on_the_ramp_a_stable_and_growing_cohort_passes_and_the_others_are_told_
             await tide.turn(one, seconds=0.1)
         assert one.breaker.record.state is State.CLOSED
         assert one.breaker.admits("spring", "anybody")
+
+    run(story, store)
+
+
+def test_callers_of_one_millisecond_are_told_by_the_latest_word_and_by_the_stores_clock(store: Store) -> None:
+    async def story(tide: Tide) -> None:
+        one, other = tide.replica("one"), tide.replica("other")
+        listening = asyncio.create_task(one.breaker.run())
+        await tide.someone_listens()
+        told_s = []
+        for ttl_s in (20, 50):
+            await other.breaker.override(Mode.FORCED_OPEN, "mei", "a drill", ttl_s)
+            await eventually(lambda: one.breaker.record == other.breaker.record)
+            told_s.append(one.breaker.retry_after_s("spring", "li-wei"))
+        assert told_s[1] == told_s[0] + 30
+        listening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listening
+
+        await tide.client.set(CLOCK, tide.store_ms + 15_000)
+        asking = asyncio.create_task(one.breaker.tick())
+        await asyncio.sleep(0)
+        assert one.breaker.retry_after_s("spring", "li-wei") == told_s[1]
+        await asking
+        assert one.breaker.retry_after_s("spring", "li-wei") == told_s[1] - 15
 
     run(story, store)
