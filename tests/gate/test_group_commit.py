@@ -221,6 +221,29 @@ async def test_those_who_come_together_share_two_calls_so_that_neither_the_store
     assert {await one for one in [*asked, *more]} == {"A", "B"}
 
 
+async def test_a_batch_with_nobody_behind_it_is_answered_at_once_and_any_other_when_the_next_has_left() -> None:
+    told: list[tuple[str, int, int]] = []
+
+    class Watcher:
+        """Somebody who notes how many calls had left when he was answered, and how many had been reported."""
+
+        def __init__(self, request: str) -> None:
+            self.request, self.since_s, self.gone = request, 0.0, False
+
+        def receive(self, outcome: str | Overloaded | StoreUnavailable) -> None:
+            assert outcome == self.request.upper()
+            told.append((self.request, len(door.calls), len(door.reports)))
+
+    door = Door()
+    for request in "ab":
+        door.commit.enqueue(SPRING, 0, Watcher(request))
+        await settle()
+    await door.let_through()
+    assert told == [("a", 2, 1)]
+    await door.let_through()
+    assert told == [("a", 2, 1), ("b", 2, 1)]
+
+
 async def test_when_many_wait_a_second_call_leaves_and_no_third() -> None:
     door = Door(max_batch=WORTH_ANOTHER_CALL, max_waiting=1_000)
     first = door.ask("a")
