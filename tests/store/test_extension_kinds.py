@@ -30,6 +30,20 @@ async def test_expired_coupons_come_back_when_asked_and_take_their_budget_again(
     assert isinstance(await desk.redeem(0), Redeemed)
 
 
+async def test_a_coupon_that_came_back_by_its_use_and_was_given_back_expires_in_the_end(room: Room) -> None:
+    desk = await room.open()
+    await issue_many(desk, 1)
+    await room.clock.set(EXPIRY)
+    await desk.tidy()
+    await desk.extend(LATER, include_expired=True)
+    assert isinstance(await desk.redeem(0, hold_ms=1_000), Redeemed)
+    for now_ms in (EXPIRY + 1_000, LATER):
+        await room.clock.set(now_ms)
+        await desk.tidy()
+    counters = await desk.counters()
+    assert (counters.outstanding, counters.expired, counters.budget_committed) == (0, 1, 0)
+
+
 async def test_an_expired_coupon_that_the_budget_does_not_cover_waits_until_it_does(room: Room) -> None:
     desk = await room.open(budget=Money(2500, "CNY"))
     await desk.issue("ann")

@@ -1,5 +1,5 @@
 -- Frees the reservations whose time is over, a bounded number a call.
--- Uses     clock, state, events, record, coupon
+-- Uses     clock, state, events, record, coupon, sweep
 -- KEYS[1]  the shard's state
 -- ARGV     the most reservations to free
 -- Returns  false for an unknown shard, else how many were freed
@@ -9,15 +9,17 @@ if not state then
 end
 local now = now_ms()
 local due = redis.call('ZRANGEBYSCORE', key_of(KEYS[1], 'holds'), '-inf', now, 'LIMIT', 0, tonumber(ARGV[1]))
-local freed, expired = {}, {}
+local freed, expired, wakes_at = {}, {}, nil
 for _, member in ipairs(due) do
   local sequence = tonumber(member)
   local record = load_record(KEYS[1], state, sequence, now)
   save_record(KEYS[1], state, sequence, record)
   add_to_runs(record.status == EXPIRED and expired or freed, sequence)
+  wakes_at = math.min(wakes_at or record.expires_at, record.expires_at)
 end
 if #due > 0 then
   save_counters(KEYS[1], state)
+  wake_sweep(KEYS[1], wakes_at)
   record_coupon_event(KEYS[1], 'coupon.lapsed', { coupons = freed })
   record_coupon_event(KEYS[1], 'coupon.expired', { coupons = expired })
 end
