@@ -1,6 +1,5 @@
 """Why: coupons must not grow dearer as a campaign grows: what one costs the store is weighed at both ends."""
 
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -18,9 +17,6 @@ STRETCH: Final = 20_480
 """Coupons over which the store's CPU time is taken: eighty whole batches."""
 TOLD_EVERY: Final = 256_000
 FEWEST: Final = EARLY + 3 * STRETCHES * STRETCH // 2
-REWRITES: Final = "auto-aof-rewrite-percentage"
-REWRITE_TIMEOUT_S: Final = 300.0
-REWRITE_POLL_S: Final = 0.1
 
 Tell = Callable[[int], None]
 """Told how many coupons there are."""
@@ -36,7 +32,7 @@ def weigh(service: Tidegate, room: StoreRoom, coupons: int, tell: Tell) -> Growt
     early_us = _stretches(store, room, EARLY - stretched // 2)
     _fill(room, EARLY + stretched - stretched // 2, coupons - stretched, tell)
     late_us = _stretches(store, room, coupons - stretched)
-    _await_rewrite(store)
+    store.await_rewrite()
     tally = service.system.tally
     assert tally is not None
     seen = tally(CAMPAIGN)
@@ -52,22 +48,10 @@ def _fill(room: StoreRoom, first: int, last: int, tell: Tell) -> None:
 
 
 def _stretches(store: Store, room: StoreRoom, first: int) -> list[float]:
-    # What a rewrite of the log costs is neither early nor late, and would fall on one of the two by chance.
-    percentage = store.client.config_get(REWRITES)[REWRITES] or 0
-    store.client.config_set(REWRITES, 0)
-    _await_rewrite(store)
     costs_us = []
-    for begin in range(first, first + STRETCHES * STRETCH, STRETCH):
-        before_us = store.cpu_us()
-        room.issue(CAMPAIGN, begin, STRETCH)
-        costs_us.append((store.cpu_us() - before_us) / STRETCH)
-    store.client.config_set(REWRITES, percentage)
+    with store.without_rewrites():
+        for begin in range(first, first + STRETCHES * STRETCH, STRETCH):
+            before_us = store.cpu_us()
+            room.issue(CAMPAIGN, begin, STRETCH)
+            costs_us.append((store.cpu_us() - before_us) / STRETCH)
     return costs_us
-
-
-def _await_rewrite(store: Store) -> None:
-    deadline_s = time.monotonic() + REWRITE_TIMEOUT_S
-    while store.client.info("persistence")["aof_rewrite_in_progress"]:
-        if time.monotonic() > deadline_s:
-            raise CommandError("the store does not finish rewriting its log", ExitCode.REFUSED)
-        time.sleep(REWRITE_POLL_S)

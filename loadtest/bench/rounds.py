@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Final
 
@@ -39,7 +39,8 @@ class Rounds:
                 self._visit(load, self._scene.wishes(load, WARM_UP_S), connections, WARM_UP_S)
                 wishes = self._scene.wishes(load, seconds)
                 before = self._settled(load)
-                sample, answers = self._measure(number, load, wishes, connections, seconds)
+                with self._undisturbed(load):
+                    sample, answers = self._measure(number, load, wishes, connections, seconds)
                 after = self._settled(load)
             wrong = self._wrong(load, answers, connections, before, after)
             if not wrong:
@@ -54,7 +55,7 @@ class Rounds:
         requests = self._scene.requests(round(per_second * seconds))
         self._scene.wait_until_issuing()
         before = self._settled(load)
-        with pinned(self._cores.load):
+        with self._undisturbed(load), pinned(self._cores.load):
             answers, times_ms = ask_at_pace(self._systems[load].port, requests, connections, per_second, seconds)
         wrong = self._wrong(load, answers, connections, before, self._settled(load))
         if wrong:
@@ -93,6 +94,10 @@ class Rounds:
             script_calls=store.script_calls() - calls if store else 0,
         )
         return sample, seen.answers
+
+    def _undisturbed(self, load: Load) -> AbstractContextManager[None]:
+        store = self._systems[load].store
+        return store.without_rewrites() if store else nullcontext()
 
     def _visit(self, load: Load, wishes: tuple[str, ...], connections: int, seconds: int) -> Visit:
         return visit(self._systems[load].port, wishes, connections, seconds, self._cores.load)

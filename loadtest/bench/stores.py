@@ -1,5 +1,6 @@
 """Why: all that is compared keeps its coupons in the same kind of store: Tidegate's own, every write on disk first."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from service.cli.failures import CommandError, ExitCode
 from service.store.embedded import EmbeddedStore, EmbeddedStoreError
 
 CALL_TIMEOUT_S: Final = 30.0
+REWRITES: Final = "auto-aof-rewrite-percentage"
+REWRITE_TIMEOUT_S: Final = 300.0
+REWRITE_POLL_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,28 @@ class Store:
         """The CPU time that it has taken, in microseconds, by its own account."""
         used = self.client.info("cpu")
         return float(used["used_cpu_user"] + used["used_cpu_sys"]) * 1e6
+
+    @contextmanager
+    def without_rewrites(self) -> Iterator[None]:
+        """Let no rewrite of the log fall on a run by chance: it is due at a size, and so mostly in the same one.
+
+        Raises CommandError.
+        """
+        percentage = self.client.config_get(REWRITES)[REWRITES] or 0
+        self.client.config_set(REWRITES, 0)
+        try:
+            self.await_rewrite()
+            yield
+        finally:
+            self.client.config_set(REWRITES, percentage)
+
+    def await_rewrite(self) -> None:
+        """Wait until the log is not being rewritten. Raises CommandError."""
+        deadline_s = time.monotonic() + REWRITE_TIMEOUT_S
+        while self.client.info("persistence")["aof_rewrite_in_progress"]:
+            if time.monotonic() > deadline_s:
+                raise CommandError("the store does not finish rewriting its log", ExitCode.REFUSED)
+            time.sleep(REWRITE_POLL_S)
 
     def memory_bytes(self) -> int:
         """The memory that it uses, all in."""
