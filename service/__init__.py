@@ -1,3 +1,3 @@
 """Tidegate: coupon issuance that pauses by itself before it breaks."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -141,7 +141,7 @@ def test_the_shards_promise_together_what_the_campaign_promises(
 
 
 @pytest.mark.parametrize(
-    ("max_coupons", "shards", "buckets"), [(1, 1, 1), (32, 1, 1), (33, 1, 2), (33, 4, 1), (2**40, 1, MAX_USER_BUCKETS)]
+    ("max_coupons", "shards", "buckets"), [(1, 1, 1), (16, 1, 1), (17, 1, 2), (17, 4, 1), (2**40, 1, MAX_USER_BUCKETS)]
 )
 def test_there_are_buckets_enough_for_one_coupon_a_user(max_coupons: int, shards: int, buckets: int) -> None:
     assert user_buckets_for(max_coupons, shards) == buckets
