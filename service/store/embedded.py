@@ -29,8 +29,8 @@ LEAST_FREE_BYTES: Final = 64 * 1024
 
 ALLOCATOR: Final = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=2000:glibc.malloc.hugetlb=1"}
 """The wheel's server allocates by the C library. glibc keeps seven freed pieces of a size at hand, and a batch frees
-hundreds; with more of them issue takes 6 % fewer instructions. And it asks for huge pages, which a large store's scattered
-users are found in a seventh faster. Other C libraries ignore it."""
+hundreds; with more of them issue takes 6 % fewer instructions. In huge pages a large store finds its scattered users a
+seventh faster. Other C libraries ignore both."""
 CONFIGURATION: Final = """\
 # Written at every start; changes made here are lost.
 port 0
