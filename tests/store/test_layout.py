@@ -12,7 +12,7 @@ from service.domain.coupon import CouponStatus
 from service.domain.extension import Scope
 from service.domain.money import Money
 from service.domain.outcomes import BudgetExhausted, Issued, SoldOut
-from service.store import keys
+from service.store import extensions, keys
 from service.store.catalogue import KnownCampaign
 from tests.store.desk import CLOCK_KEY, EXPIRY, LATER, SECRET, Desk, Room, a_campaign
 from tests.store.records import BLOCK, ROW, block_key
@@ -144,6 +144,20 @@ async def test_what_happens_to_all_leaves_them_their_common_record(room: Room) -
     assert statuses[3] is CouponStatus.REDEEMED
     assert statuses[9] is CouponStatus.ISSUED
     assert statuses.count(CouponStatus.EXPIRED) == BLOCK - 2
+    assert (await desk.recount()).adds_up
+
+
+async def test_those_of_one_part_may_differ_for_a_while(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extensions, "COUPONS_PER_CALL", 3)
+    desk = await room.open()
+    await desk.issue_batch([(f"user {number}", "first") for number in range(ROW)])
+    await room.clock.set(EXPIRY)
+    await room.extensions.expire(desk.campaign, 0)
+    counters = await desk.counters()
+    assert (counters.expired, counters.outstanding) == (3, ROW - 3)
+    assert (await desk.recount()).adds_up
+    await desk.tidy()
+    assert (await desk.counters()).expired == ROW
     assert (await desk.recount()).adds_up
 
 

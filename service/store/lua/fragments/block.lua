@@ -65,9 +65,9 @@ local function read_first_answer(state, sequence)
 end
 
 local function user_of(record)
-  local user, row = record.user, record.row
-  if user ~= '' or not row then
-    return user
+  local row = record.row
+  if not row then
+    return record.user
   end
   local at, before = find_part(row, record.sequence)
   at = at + SHARED_BYTES
