@@ -27,6 +27,8 @@ from service.store.coupons import IssueRequest, RedeemRequest
 LANE: Final = "fast_lane"
 """Under this name the application's lifespan hands the lane to the connections."""
 
+MOST_HEADS: Final = 1_024
+"""So many heads of answers are kept, and then all are spelled anew."""
 KEPT_ALIVE: Final = b"\r\n\r\n"
 CLOSED: Final = b"\r\nconnection: close\r\n\r\n"
 """The end of a head, after the request's id."""
@@ -75,7 +77,7 @@ class FastLane:
     def spelled(self, answer: Answer, request_id: bytes, keep_alive: bool, default_headers: Headers) -> bytes:
         """The answer as it goes over the wire."""
         # The server changes its headers with the date, once a second; until then few heads are sent to many.
-        if default_headers is not self._default_headers:
+        if default_headers is not self._default_headers or len(self._heads) >= MOST_HEADS:
             self._default_headers, self._heads = default_headers, {}
         kind = (answer.status, answer.media_type, len(answer.body), answer.headers)
         head = self._heads.get(kind)

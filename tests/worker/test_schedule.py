@@ -13,6 +13,7 @@ from service.store.events import EventStore
 from service.store.export import Exporter
 from service.store.jobs import JobQueue
 from tests.store.desk import EXPIRY, LATER, LAUNCH, SECRET, DyingScripts, ProcessDied, Room, a_campaign
+from tests.store.records import BLOCK, block_key
 from worker.schedule import SHARDS_PER_TICK, Schedule
 from worker.tidying import Tidying
 
@@ -92,6 +93,19 @@ async def test_expired_coupons_are_tidied_once_whatever_the_campaign_does(
     await schedule(room, jobs).enqueue_due()
     assert take_all(jobs) == ["tend-spring"]
     await Tidying(room.catalogue, room.extensions).tend("spring", until_s=0)
+    await schedule(room, jobs).enqueue_due()
+    assert waiting(jobs) == []
+
+
+async def test_a_record_that_is_gone_keeps_nobody_behind_it_from_expiring(jobs: JobQueue, room: Room) -> None:
+    desk = await room.open()
+    await desk.issue_batch([(f"user {number}", "first") for number in range(BLOCK + 1)])
+    await room.client.delete(block_key("spring", 0))
+    await room.clock.set(EXPIRY)
+    await schedule(room, jobs).enqueue_due()
+    assert take_all(jobs) == ["tend-spring"]
+    await Tidying(room.catalogue, room.extensions).tend("spring", until_s=0)
+    assert (await desk.counters()).expired == 1
     await schedule(room, jobs).enqueue_due()
     assert waiting(jobs) == []
 

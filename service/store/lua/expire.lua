@@ -46,10 +46,11 @@ while swept < last and not is_behind_the_last do
   local block, changed, block_end = read_records(state, swept), {}, math.min(last, base + state.block_size)
   while swept < block_end and not is_behind_the_last do
     local place = swept - base
-    local record = open_in_block(block, place, state, swept)
-    if is_past_its_rule(record) then
-      local written = sweep(record)
-      block.records[place], changed[place] = written or block.records[place], written and true
+    -- A record that is gone is named by the recount, and holds up nobody behind it.
+    local record = block.records[place] and open_in_block(block, place, state, swept)
+    if not record or is_past_its_rule(record) then
+      local written = record and sweep(record)
+      block.records[place], changed[place] = written or block.records[place], written and true or nil
       swept = swept + 1
     else
       is_behind_the_last = true

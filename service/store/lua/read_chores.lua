@@ -25,6 +25,9 @@ local function sweep_is_due()
     return false
   end
   local record = load_record(state_key, state, swept, now)
+  if not record then
+    return true
+  end
   local _, own_expiry = window_of(state.config.validity, record.issued_at, state.extensions,
     extensions_before(state.extensions, swept), swept)
   return own_expiry <= now

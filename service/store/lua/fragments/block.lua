@@ -87,9 +87,9 @@ local function unpack_row(parts, row, first_place)
     if at > #row + 1 then
       break
     end
-    parts[#parts + 1] = { place = first_place + first, count = count,
-      stored = string.sub(row, shared_at, users_at - 1), users = string.sub(row, users_at, at - 1) }
-    parts[#parts].shared = parts[#parts].stored
+    local stored = string.sub(row, shared_at, users_at - 1)
+    parts[#parts + 1] = { place = first_place + first, count = count, stored = stored, shared = stored,
+      users = string.sub(row, users_at, at - 1) }
   end
 end
 
