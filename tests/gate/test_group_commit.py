@@ -1,7 +1,7 @@
 """Requests that arrive while a call is under way leave together in the next one, and nobody is left hanging."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,84 +12,11 @@ from service.gate.group_commit import MAX_CALLS, WORTH_ANOTHER_CALL, Bounds, Gro
 from service.gate.signals import BatchReport
 from service.store.catalogue import KnownCampaign
 from service.store.coupons import IssueRequest
-from service.store.scripts import StoreError, StoreRefused, StoreTimeout
-from tests.store.desk import Room, a_campaign
+from service.store.scripts import StoreTimeout
+from tests.gate.door import MAX_WAIT_S, SPRING, UNAVAILABLE, Door, settle
+from tests.store.desk import Room
 
-pytestmark = pytest.mark.anyio
-
-SPRING = KnownCampaign(a_campaign(shards=2), b"a secret of the tests")
-SUMMER = KnownCampaign(a_campaign(id="summer", code_prefix="SUN"), b"a secret of the tests")
-CAMPAIGNS = [KnownCampaign(a_campaign(id=f"c{number}"), b"a secret of the tests") for number in range(12)]
-UNAVAILABLE = StoreUnavailable()
-MAX_WAIT_S = 2.0
-
-
-class Door:
-    """A store that the test opens by hand: a call waits until it is let through, or fails as the test says."""
-
-    def __init__(
-        self, max_batch: int = 100, max_waiting: int = 100, held: HeldStore | None = None, one_server: bool = False
-    ) -> None:
-        self.now_s = 0.0
-        self.under_way: list[tuple[str, int, list[str]]] = []
-        self.calls: list[list[str]] = []
-        self.reports: list[BatchReport] = []
-        self.counted: list[list[str]] = []
-        self.commit: GroupCommit[str, str] = GroupCommit(
-            "issue",
-            self._call,
-            Bounds(max_batch, max_waiting, MAX_WAIT_S),
-            self.reports.append,
-            lambda _campaign, outcomes: self.counted.append(list(outcomes)),
-            self._clock,
-            held,
-            one_server,
-        )
-        self._bars: list[asyncio.Future[None]] = []
-
-    def _clock(self) -> float:
-        # Each look takes a microsecond, as on a real clock.
-        self.now_s += 1e-6
-        return self.now_s
-
-    async def _call(self, campaign: KnownCampaign, shard: int, batch: Sequence[str]) -> list[str]:
-        self.calls.append(list(batch))
-        self.under_way.append((campaign.campaign.id, shard, list(batch)))
-        bar: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._bars.append(bar)
-        await bar
-        return [request.upper() for request in batch]
-
-    def ask(
-        self, requests: Iterable[str], campaign: KnownCampaign = SPRING, shard: int = 0
-    ) -> list[asyncio.Task[str | Overloaded | StoreUnavailable]]:
-        """Each request by a caller of its own."""
-        return [asyncio.create_task(self.commit.submit(campaign, shard, request)) for request in requests]
-
-    async def let_through(self, error: BaseException | None = None) -> None:
-        """End the calls under way, and only those."""
-        bars, self._bars, self.under_way = self._bars, [], []
-        for bar in bars:
-            if error is None:
-                bar.set_result(None)
-            else:
-                bar.set_exception(error)
-        await settle()
-
-
-async def settle() -> None:
-    """Let everybody go on until all wait for something."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-@pytest.fixture(autouse=True)
-async def nothing_stays() -> AsyncIterator[None]:
-    """Whoever is idle has no task."""
-    before = len(asyncio.all_tasks())
-    yield
-    await settle()
-    assert len(asyncio.all_tasks()) == before
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_stays")]
 
 
 async def test_whoever_comes_alone_leaves_alone_at_once() -> None:
@@ -332,81 +259,6 @@ async def test_a_line_in_which_all_have_given_up_makes_no_call() -> None:
         asked.cancel()
     await door.let_through()
     assert (await first[0], door.calls) == ("A", [["a"]])
-
-
-async def test_campaigns_and_shards_do_not_wait_for_each_other() -> None:
-    door = Door()
-    asked = [*door.ask("ab"), *door.ask("c", shard=1), *door.ask("d", SUMMER)]
-    await settle()
-    assert sorted(door.under_way) == [("spring", 0, ["a", "b"]), ("spring", 1, ["c"]), ("summer", 0, ["d"])]
-    asked += [one for campaign in CAMPAIGNS for one in door.ask("e", campaign)]
-    await settle()
-    assert len(door.under_way) == 3 + len(CAMPAIGNS)
-    await door.let_through()
-    assert [await one for one in asked] == [*"ABCD", *["E"] * len(CAMPAIGNS)]
-    assert door.commit._lines == {}
-
-
-async def test_before_one_server_lines_grow_while_others_are_served_and_take_turns() -> None:
-    door = Door(one_server=True)
-    asked = [one for campaign in CAMPAIGNS[: 2 * MAX_CALLS] for one in door.ask("a", campaign)]
-    await settle()
-    assert [name for name, _, _ in door.under_way] == [f"c{number}" for number in range(MAX_CALLS)]
-    asked += [one for campaign in CAMPAIGNS[: 2 * MAX_CALLS] for one in door.ask("bc", campaign)]
-    await settle()
-    assert len(door.under_way) == MAX_CALLS
-    await door.let_through()
-    waited = [(f"c{number}", 0, ["a", "b", "c"]) for number in range(MAX_CALLS, 2 * MAX_CALLS)]
-    again = [(f"c{number}", 0, ["b", "c"]) for number in range(MAX_CALLS)]
-    assert door.under_way == waited
-    await door.let_through()
-    assert door.under_way == again
-    await door.let_through()
-    assert {await one for one in asked} == {"A", "B", "C"}
-    assert door.commit._lines == {}
-
-
-async def test_before_one_server_every_second_call_that_many_lines_want_is_under_way() -> None:
-    door = Door(one_server=True)
-    asked = [one for campaign in CAMPAIGNS for one in door.ask("a", campaign)]
-    await settle()
-    assert len(door.under_way) == len(CAMPAIGNS) // 2
-    await door.let_through()
-    await door.let_through()
-    assert {await one for one in asked} == {"A"}
-    # What was wanted is forgotten: two lines wait for two others, as at first.
-    asked = [one for campaign in CAMPAIGNS[: 2 * MAX_CALLS] for one in door.ask("a", campaign)]
-    await settle()
-    assert len(door.under_way) == MAX_CALLS
-    await door.let_through()
-    await door.let_through()
-    assert {await one for one in asked} == {"A"}
-
-
-@pytest.mark.parametrize(
-    ("error", "outcome"), [(StoreTimeout("no answer"), UNAVAILABLE), (StoreRefused("out of memory"), "A")]
-)
-async def test_before_one_server_all_fail_who_wait_behind_a_silence_but_not_behind_a_refusal(
-    error: StoreError, outcome: str | StoreUnavailable
-) -> None:
-    door = Door(one_server=True)
-    asked = [one for campaign in CAMPAIGNS[: MAX_CALLS + 1] for one in door.ask("a", campaign)]
-    await settle()
-    await door.let_through(error)
-    await door.let_through()
-    assert [await one for one in asked] == [*[UNAVAILABLE] * MAX_CALLS, outcome]
-    assert len(door.calls) == MAX_CALLS + (outcome == "A")
-
-
-async def test_a_mistake_of_ours_in_one_line_leaves_nobody_hanging_in_another() -> None:
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-    door = Door(one_server=True)
-    asked = [one for campaign in CAMPAIGNS[: MAX_CALLS + 1] for one in door.ask("a", campaign)]
-    await settle()
-    await door.let_through(RuntimeError("a mistake of ours"))
-    await door.let_through()
-    async with asyncio.timeout(5):
-        assert await asyncio.gather(*asked) == [*[UNAVAILABLE] * MAX_CALLS, "A"]
 
 
 async def test_the_store_tells_for_how_long_a_batch_held_it(room: Room) -> None:
