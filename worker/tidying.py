@@ -1,7 +1,7 @@
 """Why: what jobs do, apart from how they are called, so that a test can do it on its own store and by its own clock.
 
 The work goes on in chunks, each one script call that keeps its own checkpoint, until nothing is left or the time is
-up. After a spell of chunks the store gets twice as long a rest, so that few redemptions wait for a chunk at all.
+up. After a spell of chunks the store gets a rest four times as long, so that few redemptions wait for a chunk at all.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from service.store.extensions import ExtensionStore
 
 SPELL_S: Final = 0.01
 """How long chunks follow on each other: a store that is woken for every single one does each with cold caches."""
-RESTS_PER_SPELL: Final = 2
+RESTS_PER_SPELL: Final = 4
 LONGEST_REST_S: Final = 0.1
 
 log = structlog.get_logger("tidegate.worker")
