@@ -16,9 +16,9 @@ MAX_COUPONS: Final = 2**34 - 1
 """What the sequence inside a code can number, per campaign."""
 MAX_COUPONS_PER_USER: Final = 1_000
 MAX_SHARDS: Final = 64
-MAX_USER_BUCKETS: Final = 2**24
-USERS_PER_BUCKET: Final = 16
-"""Few enough that one is found fast, many enough that the bucket's own memory weighs little."""
+USERS_PER_BUCKET: Final = 48_000
+"""Many, so that a bucket soon is a table, where a new user is one look at memory: Valkey's tables grow at 57,344.
+Not all, since a key of a few megabytes can still be moved from one node of a Cluster to another."""
 
 
 class CampaignStatus(StrEnum):
@@ -141,7 +141,7 @@ def shards_for(wanted: int, campaign: Campaign) -> int:
 
 def user_buckets_for(max_coupons: int, shards: int) -> int:
     """How many buckets of users each shard has, fixed at creation: enough for one coupon a user."""
-    return max(1, min(MAX_USER_BUCKETS, -(-max_coupons // (USERS_PER_BUCKET * shards))))
+    return max(1, -(-max_coupons // (USERS_PER_BUCKET * shards)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ no-appendfsync-on-rewrite no
 aof-load-truncated yes
 maxmemory-policy noeviction
 activedefrag no
-hash-max-listpack-entries 256
+hash-max-listpack-entries 128
 hash-max-listpack-value 1024
 """
 

@@ -11,7 +11,6 @@ from pydantic import TypeAdapter
 from service.domain.benefit import Amount, Percent, RedEnvelope
 from service.domain.campaign import (
     MAX_SHARDS,
-    MAX_USER_BUCKETS,
     Campaign,
     CampaignStatus,
     IllegalTransition,
@@ -141,7 +140,7 @@ def test_the_shards_promise_together_what_the_campaign_promises(
 
 
 @pytest.mark.parametrize(
-    ("max_coupons", "shards", "buckets"), [(1, 1, 1), (16, 1, 1), (17, 1, 2), (17, 4, 1), (2**40, 1, MAX_USER_BUCKETS)]
+    ("max_coupons", "shards", "buckets"), [(1, 1, 1), (48_000, 1, 1), (48_001, 1, 2), (48_001, 4, 1), (10**7, 1, 209)]
 )
 def test_there_are_buckets_enough_for_one_coupon_a_user(max_coupons: int, shards: int, buckets: int) -> None:
     assert user_buckets_for(max_coupons, shards) == buckets

@@ -7,11 +7,10 @@ from dataclasses import replace
 import pytest
 from redis.exceptions import ResponseError
 
-from service.domain.campaign import USERS_PER_BUCKET
 from service.domain.coupon import CouponStatus
 from service.domain.extension import Scope
 from service.domain.money import Money
-from service.domain.outcomes import BudgetExhausted, Issued, SoldOut
+from service.domain.outcomes import BudgetExhausted, Issued, PerUserLimit, Replayed, SoldOut
 from service.store import extensions, keys
 from service.store.catalogue import KnownCampaign
 from tests.store.desk import CLOCK_KEY, EXPIRY, LATER, SECRET, Desk, Room, a_campaign
@@ -82,19 +81,33 @@ async def test_the_whole_life_adds_up_over_all_shards(room: Room, shards: int) -
     assert statuses.count(CouponStatus.REDEEMED) == counters.redeemed == shards
 
 
-async def test_coupons_and_claims_of_21_a_user_stay_packed(room: Room) -> None:
+async def test_coupons_of_the_longest_names_stay_packed(room: Room) -> None:
     desk = await room.open()
-    users = [f"user-{number:027d}" for number in range(USERS_PER_BUCKET * 2)]
+    users = [f"user-{number:027d}" for number in range(32)]
     assert max(len(user) for user in users) == 32
     wishes = [(user, str(number)) for number in range(21) for user in users]
     for at in range(0, len(wishes), 256):
         await desk.issue_batch(wishes[at : at + 256])
     for sequence in range(128):
         await desk.redeem(sequence, merchant="m" * 32, order="o" * 32)
-    names = [name for name in await room.key_names() if b":coupons:" in name or b":users:" in name]
-    assert len(names) == -(-len(wishes) // BLOCK) + len({desk.known.place(user) for user in users})
+    names = [name for name in await room.key_names() if b":coupons:" in name]
+    assert len(names) == -(-len(wishes) // BLOCK)
     assert {await room.client.object("encoding", name) for name in names} == {b"listpack"}
     assert [coupon.user_id for coupon in await room.coupons.user_coupons(desk.known, users[7])] == [users[7]] * 21
+
+
+async def test_a_bucket_of_many_users_is_a_table_and_forgets_nobody(room: Room) -> None:
+    desk = await room.open(max_coupons_per_user=1)
+    wishes = [(f"user {number}", "first") for number in range(200)]
+    first_answers = await desk.issue_batch(wishes)
+    (bucket,) = [name for name in await room.key_names() if b":users:" in name]
+    assert await room.client.object("encoding", bucket) == b"hashtable"
+    for user, first_answer in zip((user for user, _ in wishes), first_answers, strict=True):
+        again, another = await desk.issue_batch([(user, "first"), (user, "another")])
+        assert isinstance(first_answer, Issued)
+        assert isinstance(again, Replayed)
+        assert again.sequence == first_answer.sequence
+        assert isinstance(another, PerUserLimit)
 
 
 async def test_every_grant_stands_in_the_events_once(room: Room) -> None:
