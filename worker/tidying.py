@@ -29,13 +29,22 @@ log = structlog.get_logger("tidegate.worker")
 class Tidying:
     """What there is to do for a campaign, over the stores it is given.
 
-    `until_s` is the instant of `time.monotonic` after which no new chunk is begun; one chunk is always done. Methods
-    raise StoreError when the store does not answer; what was done until then stays done.
+    `until_s` is the instant of `clock`, in seconds, after which no new chunk is begun; one chunk is always done. `rest`
+    leaves the store alone for so many seconds. Methods raise StoreError when the store does not answer; what was done
+    until then stays done.
     """
 
-    def __init__(self, catalogue: Catalogue, extensions: ExtensionStore) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        extensions: ExtensionStore,
+        clock: Callable[[], float] = time.monotonic,
+        rest: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._catalogue = catalogue
         self._extensions = extensions
+        self._clock = clock
+        self._rest = rest
 
     async def write_through(self, campaign_id: str, number: int, until_s: float) -> None:
         """Write extensions up to that one into the coupons, and what was undone, in the order in which it was done."""
@@ -74,7 +83,7 @@ class Tidying:
         self, chunk: Callable[[Campaign, int, int], Awaitable[bool]], campaign: Campaign, number: int, until_s: float
     ) -> bool:
         for shard in range(campaign.shards):
-            if not await _work_off(partial(chunk, campaign, shard, number), until_s):
+            if not await self._work_off(partial(chunk, campaign, shard, number), until_s):
                 return False
         return True
 
@@ -88,7 +97,7 @@ class Tidying:
         """Count what an extension would change."""
         campaign = await self._catalogue.load(campaign_id)
         if campaign is not None:
-            await _work_off(partial(self._extensions.previews.count, campaign, number), until_s)
+            await self._work_off(partial(self._extensions.previews.count, campaign, number), until_s)
 
     async def tend(self, campaign_id: str, until_s: float) -> None:
         """Bring the shards in line, open or close on time, give lost time back, free reservations, mark expiry."""
@@ -101,7 +110,7 @@ class Tidying:
             log.info("lost time given back", campaign=campaign_id, number=extension.number)
         for shard in range(campaign.shards):
             for chunk in (self._extensions.lapse, self._extensions.expire):
-                if not await _work_off(partial(chunk, campaign, shard), until_s):
+                if not await self._work_off(partial(chunk, campaign, shard), until_s):
                     return
 
     async def _open_or_close(self, campaign: Campaign) -> None:
@@ -115,15 +124,14 @@ class Tidying:
             await self._catalogue.update(campaign, replace(changed, version=campaign.version + 1))
             log.info("campaign changed by its issue window", campaign=campaign.id, status=status)
 
-
-async def _work_off(chunk: Callable[[], Awaitable[bool]], until_s: float) -> bool:
-    """Do chunk after chunk while there are any and the time is not up; whether all is done."""
-    while True:
-        began_s = ended_s = time.monotonic()
-        while ended_s - began_s < SPELL_S:
-            if not await chunk():
-                return True
-            ended_s = time.monotonic()
-            if ended_s >= until_s:
-                return False
-        await asyncio.sleep(min(LONGEST_REST_S, RESTS_PER_SPELL * (ended_s - began_s)))
+    async def _work_off(self, chunk: Callable[[], Awaitable[bool]], until_s: float) -> bool:
+        """Do chunk after chunk while there are any and the time is not up; whether all is done."""
+        while True:
+            began_s = ended_s = self._clock()
+            while ended_s - began_s < SPELL_S:
+                if not await chunk():
+                    return True
+                ended_s = self._clock()
+                if ended_s >= until_s:
+                    return False
+            await self._rest(min(LONGEST_REST_S, RESTS_PER_SPELL * (ended_s - began_s)))

@@ -32,7 +32,7 @@ from service.store.catalogue import Catalogue, KnownCampaign
 from service.store.client import connect
 from service.store.coupons import CouponStore, IssueRequest, RedeemRequest
 from service.store.extensions import ExtensionStore
-from service.store.scripts import Scripts
+from service.store.scripts import Scripts, StoreError
 from worker.tidying import Tidying
 
 COUPONS, FEWEST, MOST = 1_000_000, 100_000, 10_000_000
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             values = runner.run(Extended(store, coupons).measure(console))
-    except (CommandError, OSError) as error:
+    except (CommandError, StoreError, OSError) as error:
         sys.stderr.write(f"bench-extension: {error}\n")
         return ExitCode.REFUSED
     held = [bound.holds(value) for bound, value in zip(BOUNDS.values(), values, strict=True)]

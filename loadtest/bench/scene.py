@@ -110,13 +110,12 @@ class Scene:
     def wait_until_issuing(self) -> None:
         """Return when the breaker is closed: it may have paused issuance by itself. Raises CommandError."""
         deadline_s = time.monotonic() + ISSUING_TIMEOUT_S
-        while not self.is_issuing():
+        while not self._is_issuing():
             if time.monotonic() > deadline_s:
                 raise CommandError("the breaker does not close any more", ExitCode.REFUSED)
             time.sleep(ISSUING_POLL_S)
 
-    def is_issuing(self) -> bool:
-        """Whether the breaker is closed."""
+    def _is_issuing(self) -> bool:
         return bool(self._service.remote.get("/v1/status")["issuance"] == "issuing")
 
     def _override(self, mode: str) -> None:

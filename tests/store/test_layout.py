@@ -184,6 +184,7 @@ async def test_shards_of_an_earlier_version_lie_on_as_they_did(room: Room) -> No
     blocks = [await room.client.hgetall(f"tg:{{spring:0}}:coupons:{number}") for number in range(3)]
     assert [sorted(map(int, block)) for block in blocks] == [[*range(128)], [0, 1], []]
     assert len(await desk.all_coupons()) == 130
+    assert await room.client.object("encoding", block_key("spring", 0)) == b"listpack"
 
 
 async def test_an_earlier_version_can_do_nothing_with_coupons_in_rows(room: Room) -> None:

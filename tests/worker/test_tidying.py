@@ -4,6 +4,7 @@ import asyncio
 import time
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -48,6 +49,26 @@ async def status(room: Room) -> tuple[CampaignStatus, int]:
     campaign = await room.catalogue.load("spring")
     assert campaign is not None
     return campaign.status, campaign.version
+
+
+@pytest.mark.parametrize(("chunk_ms", "rests_s"), [(5, [0.04, 0.04]), (20, [0.08] * 5), (50, [0.1] * 5)])
+async def test_after_a_spell_the_store_rests_four_times_as_long(
+    room: Room, monkeypatch: pytest.MonkeyPatch, chunk_ms: int, rests_s: list[float]
+) -> None:
+    monkeypatch.setattr(extensions, "COUPONS_PER_CALL", 1)
+    desk = await room.open()
+    await issue(desk, 6)
+    await desk.extend()
+    rested_s: list[float] = []
+
+    async def rest(seconds: float) -> None:
+        rested_s.append(round(seconds, 6))
+
+    looks = count()
+    slow = Tidying(room.catalogue, room.extensions, lambda: next(looks) * chunk_ms / 1000, rest)
+    await slow.write_through("spring", 1, until_s=60)
+    assert rested_s == rests_s
+    assert (await progress(room, desk, 1)).is_written
 
 
 async def test_an_extension_is_written_into_every_coupon_and_counts_those_it_changed(room: Room) -> None:
