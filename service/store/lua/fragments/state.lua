@@ -33,6 +33,7 @@ local function load_state(state_key)
     coupons_key = key_of(state_key, 'coupons:'),
     in_rows = in_rows,
     block_size = in_rows and BLOCK_SIZE or FIRST_BLOCK_SIZE,
+    stored = values,
   }
   for i, name in ipairs(COUNTERS) do
     state[name] = tonumber(values[5 + i])
@@ -40,17 +41,22 @@ local function load_state(state_key)
   return state
 end
 
+-- Writes the counters that have moved, and the fields that are given besides.
 local function save_counters(state_key, state, ...)
   local fields = { ... }
-  for _, name in ipairs(COUNTERS) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = state[name]
+  for i, name in ipairs(COUNTERS) do
+    if state[name] ~= tonumber(state.stored[5 + i]) then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = state[name]
+    end
   end
   if state.recount_moved then
     fields[#fields + 1] = 'recount'
     fields[#fields + 1] = cmsgpack.pack(state.recount)
   end
-  redis.call('HSET', state_key, unpack(fields))
+  if #fields > 0 then
+    redis.call('HSET', state_key, unpack(fields))
+  end
 end
 
 local function record_event(state_key, type, data)
