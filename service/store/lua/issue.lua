@@ -80,6 +80,18 @@ local function claimed_sequence(claims, digest)
   return at and struct.unpack('>I5', claims, at + 8)
 end
 
+-- What has made a coupon's first answer and never changes: when it was issued, and the amount that it has drawn.
+local function read_first_answer(state, sequence)
+  local key, place = block_key(state, sequence), sequence % state.block_size
+  local row = state.in_rows and redis.call('HGET', key, row_field(state, place))
+  local at = row and find_part(row, sequence)
+  if at then
+    return struct.unpack('>I6', row, at + ISSUED_AT - 1), nil
+  end
+  local record = unpack_record(redis.call('HGET', key, place))
+  return record.issued_at, record.amount
+end
+
 -- The first answer again: its times follow from the record's issue, whatever has become of the coupon since.
 local function replayed(sequence)
   local issued_at, amount = now, pot and pot.amounts[sequence]

@@ -1,5 +1,5 @@
 -- Counts what an extension made now would change, over the next coupons; writes nothing.
--- Uses     clock, state, extension, benefit, record, block, coupon, scope
+-- Uses     clock, state, extension, benefit, record, whole_block, coupon, scope
 -- KEYS[1]  the shard's state
 -- ARGV     first sequence (the first of a block), the most coupons to look at (a multiple of a block), MessagePack: until_ms
 --          and include_expired, MessagePack: the scope; empty for every coupon

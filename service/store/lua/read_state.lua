@@ -1,5 +1,5 @@
 -- One shard's ledger and bucket as they stand now.
--- Uses     clock, state, bucket, record
+-- Uses     clock, state, bucket, names
 -- KEYS[1]  the shard's state
 -- Returns  false for an unknown shard, else {now, version, micro-tokens, extensions, issued, outstanding, reserved,
 --          redeemed, expired, deactivated, committed, and where amounts are drawn from a pot the money issued,

@@ -1,5 +1,5 @@
 -- A coupon as it stands: its record brought up to date in memory, written back, and moved in the ledger.
--- Uses     state, extension, validity, benefit, holders, record, block
+-- Uses     state, extension, validity, benefit, holders, record, names, block
 local function mark(record, byte)
   if not is_marked(record.marks, byte) then
     record.marks = (record.marks or '') .. string.char(byte)

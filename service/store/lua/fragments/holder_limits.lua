@@ -1,5 +1,5 @@
 -- Limits of redeem on those who hold coupons, counted over a batch whose grants are not written yet.
--- Uses     state, holders, record
+-- Uses     state, holders
 
 -- `find` returns the record of a sequence as it stands now. The records decide what an order holds: a reservation
 -- that has lapsed may still be in the index.

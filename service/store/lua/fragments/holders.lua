@@ -1,6 +1,10 @@
 -- Who holds a coupon: the order and the merchant of its reservation or redemption. Counted only where the campaign
 -- limits them: for a merchant a number, for an order the sequences of its coupons, under the digest of its name.
--- Uses     state
+-- Uses     state, record
+local function is_held(status)
+  return status == RESERVED or status == REDEEMED
+end
+
 local function order_place(state_key, limits, redemption)
   local digest = redis.sha1hex(redemption.merchant .. '\0' .. redemption.order)
   local function part(from)

@@ -9,14 +9,7 @@ local HEAD_AND_USER = HEAD .. TEXT
 local MARKED = 128
 local ISSUED_AT, EXPIRES_AT, HEAD_BYTES = 5, 17, 22
 local ISSUED, RESERVED, REDEEMED, EXPIRED, DEACTIVATED = 1, 2, 3, 4, 5
-local STATUS_WORDS = { 'issued', 'reserved', 'redeemed', 'expired', 'deactivated' }
-local LEDGER = { 'outstanding', 'reserved', 'redeemed', 'expired', 'deactivated' }
 local HELD, COMMITTED, RELEASED, ROLLED_BACK = 1, 2, 3, 4
-local REDEMPTION_WORDS = { 'reserved', 'committed', 'released', 'rolled_back' }
-
-local function is_held(status)
-  return status == RESERVED or status == REDEEMED
-end
 
 local function pack_record(record)
   local amount, marks, redemption = record.amount, record.marks, record.redemption

@@ -1,6 +1,6 @@
 -- What commit, release and rollback share: one attempt on one coupon moves on to another status, once.
 -- `from` and `to` are {coupon status, redemption status}; asking again for what already holds replays it.
--- Uses     clock, state, events, record, coupon, sweep
+-- Uses     clock, state, events, record, names, coupon, sweep
 local function settle(state_key, sequence, attempt, from, to, event_type, reason)
   local state = load_state(state_key)
   if not state then

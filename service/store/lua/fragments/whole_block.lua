@@ -1,0 +1,102 @@
+-- A block read as a whole, for scripts that look at all of its coupons.
+-- Uses     block
+
+-- Adds a row's parts to `parts`. One that is cut short has no coupons.
+local function unpack_row(parts, row, first_place)
+  local at = 1
+  while at + PART_BYTES + SHARED_BYTES <= #row do
+    local first, count, length, shared_at = struct.unpack(PART, row, at)
+    local users_at = shared_at + SHARED_BYTES
+    at = users_at + length
+    if at > #row + 1 then
+      break
+    end
+    local stored = string.sub(row, shared_at, users_at - 1)
+    parts[#parts + 1] = { place = first_place + first, count = count, stored = stored, shared = stored,
+      users = string.sub(row, users_at, at - 1) }
+  end
+end
+
+-- Gives each coupon of a part that has no record of its own the shared one, so that it can be changed alone.
+local function spread(block, part)
+  local records = block.records
+  part.is_spread = true
+  for place = part.place, part.place + part.count - 1 do
+    records[place] = records[place] or part.shared
+  end
+end
+
+-- That sequence's block: its parts in order, and the records of their own by their places, as they are packed. One look at a
+-- listpack costs less than one for each.
+local function read_block(state, sequence)
+  local key, size = block_key(state, sequence), state.block_size
+  local block, fields = { key = key, rows = {}, parts = {}, is_own = {}, records = {} }, redis.call('HGETALL', key)
+  for at = 1, #fields, 2 do
+    local field, value = tonumber(fields[at]), fields[at + 1]
+    if field < size then
+      block.records[field], block.is_own[field] = value, true
+    else
+      block.rows[field] = value
+    end
+  end
+  for field = size, size + size / ROW - 1 do
+    unpack_row(block.parts, block.rows[field] or '', (field - size) * ROW)
+  end
+  return block
+end
+
+-- The same with the record of each coupon among `records`.
+local function read_records(state, sequence)
+  local block = read_block(state, sequence)
+  for _, part in ipairs(block.parts) do
+    spread(block, part)
+  end
+  return block
+end
+
+-- Writes back what has changed since the block was read: the shared records of its parts, and `records` at the places that
+-- `changed` tells. Those of a part that was spread and still agree, or agree again, go on sharing a record.
+local function write_block(state, block, changed)
+  local records, is_own, fields = block.records, block.is_own, {}
+
+  local function add(field, packed)
+    fields[#fields + 1] = field
+    fields[#fields + 1] = packed
+  end
+
+  local function share_again(part)
+    if not part.is_spread then
+      return part.shared
+    end
+    local shared
+    for place = part.place, part.place + part.count - 1 do
+      local packed = not is_own[place] and records[place]
+      if packed and #packed == SHARED_BYTES and (not shared or packed == shared) then
+        shared = packed
+      elseif packed then
+        add(place, packed)
+      end
+    end
+    return shared or part.shared
+  end
+
+  local rows, is_changed = {}, {}
+  for _, part in ipairs(block.parts) do
+    local field, shared = row_field(state, part.place), share_again(part)
+    rows[field] = (rows[field] or '') .. pack_part(part.place, part.count, shared, part.users)
+    is_changed[field] = is_changed[field] or shared ~= part.stored
+  end
+  for field, row in pairs(rows) do
+    if is_changed[field] then
+      add(field, row)
+    end
+  end
+  for place in pairs(changed) do
+    if is_own[place] then
+      add(place, records[place])
+    end
+  end
+  if #fields > 0 then
+    redis.call('HSET', block.key, unpack(fields))
+  end
+end
