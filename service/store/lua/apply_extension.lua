@@ -39,7 +39,7 @@ end
 
 -- What was undone meanwhile brings nobody back.
 local function is_back(record)
-  return not is_undoing(state) or refold(record, state, #extensions) > now
+  return not state.is_undoing or refold(record, state, #extensions) > now
 end
 
 -- An extension of every coupon that was undone meanwhile is written all the same: its undoing is written after it.
@@ -58,7 +58,7 @@ local function apply(record, sequence, i)
       return note(refused, i, sequence)
     end
     record.status = ISSUED
-    move_coupon(state_key, state, sequence, record)
+    move_record(state_key, state, sequence, record)
     note(revived, i, sequence)
     wakes_at = math.min(wakes_at or after, after)
   end
@@ -67,7 +67,7 @@ local function apply(record, sequence, i)
   end
 end
 
-local is_plain, lifted = not (plain.scoped or is_undoing(state)), plain.until_ms and struct.pack('>I6', plain.until_ms)
+local is_plain, lifted = not (plain.scoped or state.is_undoing), plain.until_ms and struct.pack('>I6', plain.until_ms)
 
 -- The head of a coupon that has seen all but this extension, and whether the coupon is usable and has longer now: its
 -- record need not be taken apart. Nil for a coupon that lags, or may come back.

@@ -12,7 +12,7 @@ local due = redis.call('ZRANGEBYSCORE', key_of(KEYS[1], 'holds'), '-inf', now, '
 local freed, expired, wakes_at = {}, {}, nil
 for _, member in ipairs(due) do
   local sequence = tonumber(member)
-  local record = load_record(KEYS[1], state, sequence, now)
+  local record = load_record(state, sequence, now)
   save_record(KEYS[1], state, sequence, record)
   add_to_runs(record.status == EXPIRED and expired or freed, sequence)
   wakes_at = math.min(wakes_at or record.expires_at, record.expires_at)

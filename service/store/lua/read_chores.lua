@@ -24,7 +24,7 @@ local function sweep_is_due()
   elseif swept >= state.issued then
     return false
   end
-  local record = load_record(state_key, state, swept, now)
+  local record = load_record(state, swept, now)
   if not record then
     return true
   end

@@ -8,5 +8,5 @@ local state = load_state(KEYS[1])
 if not state then
   return false
 end
-local record = load_record(KEYS[1], state, tonumber(ARGV[1]), now_ms())
+local record = load_record(state, tonumber(ARGV[1]), now_ms())
 return record and describe_coupon('coupon', record) or { 'unknown_code' }

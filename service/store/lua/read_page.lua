@@ -13,7 +13,7 @@ local now, page = now_ms(), {}
 local first = tonumber(ARGV[1])
 local last = math.min(state.issued, first + tonumber(ARGV[2]))
 for sequence = first, last - 1 do
-  local record = load_record(KEYS[1], state, sequence, now)
+  local record = load_record(state, sequence, now)
   if record then
     page[#page + 1] = { sequence, describe_coupon('coupon', record),
       record.redemption and describe_redemption('redemption', record) or false }

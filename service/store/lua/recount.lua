@@ -1,5 +1,5 @@
 -- Recounts a shard from its records, a bounded number a call, and compares it with the ledger at the end. What has been
--- recounted is moved along by every later change (move_coupon), so both speak of the same instant when they meet.
+-- recounted is moved along by every later change (move_record), so both speak of the same instant when they meet.
 -- Uses     clock, state, record, names, whole_block, coupon
 -- KEYS[1]  the shard's state
 -- ARGV     the most coupons to look at (a multiple of a block), the most records to name

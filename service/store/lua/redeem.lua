@@ -18,6 +18,7 @@ if not state then
 end
 local requests, max_attempts = cmsgpack.unpack(ARGV[1]), tonumber(ARGV[2])
 local config, now = state.config, now_ms()
+local percent, min_order_amount, merchant_rate = config.percent, config.min_order_amount, config.merchant_rate
 local closed = config.validity.opening and not is_open(config.validity, now)
 local merchants_key = key_of(state_key, 'merchants')
 
@@ -31,7 +32,7 @@ local function bucket_of(merchant)
     if packed then
       bucket.tokens, bucket.at = struct.unpack(MERCHANT_BUCKET, packed)
     end
-    bucket.level = bucket_level(bucket.tokens, bucket.at, config.merchant_rate, now)
+    bucket.level = bucket_level(bucket.tokens, bucket.at, merchant_rate, now)
     merchants[merchant] = bucket
   end
   return bucket
@@ -41,14 +42,13 @@ local busy_key = key_of(state_key, 'busy')
 local somebody_is_busy = redis.call('EXISTS', busy_key) == 1
 
 local function busy_until(merchant)
-  return somebody_is_busy and tonumber(redis.call('ZSCORE', busy_key, merchant) or 0) or 0
+  return tonumber(redis.call('ZSCORE', busy_key, merchant) or 0)
 end
 
 local records, changed, discounts = {}, {}, {}
-local reserved, redeemed = redemption_event(), redemption_event()
 
 local function find(sequence)
-  local record = records[sequence] or load_record(state_key, state, sequence, now)
+  local record = records[sequence] or load_record(state, sequence, now)
   records[sequence] = record
   return record
 end
@@ -56,29 +56,29 @@ end
 local holders = config.holder_limits and open_holders(state_key, config.holder_limits, find)
 
 local function refusal(record, merchant, order, order_amount)
-  local too_many = holders and holder_refusal(holders, merchant, order)
-  if record.status == REDEEMED then
+  local too_many, status = holders and holder_refusal(holders, merchant, order), record.status
+  if status == REDEEMED then
     return { 'already_redeemed' }
-  elseif record.status == DEACTIVATED then
+  elseif status == DEACTIVATED then
     return { 'deactivated' }
-  elseif record.status == EXPIRED then
+  elseif status == EXPIRED then
     return { 'expired', record.expires_at }
-  elseif record.status == RESERVED then
+  elseif status == RESERVED then
     return { 'reserved_elsewhere', record.redemption.hold_until - now }
   elseif closed or now < record.starts_at then
     return { 'not_yet_valid', record.starts_at, record.expires_at }
-  elseif config.percent and order_amount < 0 then
+  elseif percent and order_amount < 0 then
     return { 'order_amount_required' }
-  elseif config.min_order_amount > 0 and order_amount < config.min_order_amount then
-    return { 'order_too_small', config.min_order_amount }
+  elseif min_order_amount > 0 and order_amount < min_order_amount then
+    return { 'order_too_small', min_order_amount }
   elseif record.attempts >= max_attempts then
     return { 'too_many_attempts' }
   elseif too_many then
     return too_many
-  elseif busy_until(merchant) > now then
+  elseif somebody_is_busy and busy_until(merchant) > now then
     return { 'merchant_busy', busy_until(merchant) - now }
-  elseif config.merchant_rate and bucket_of(merchant).level < TOKEN then
-    return rate_limited('merchant', bucket_of(merchant).level, config.merchant_rate)
+  elseif merchant_rate and bucket_of(merchant).level < TOKEN then
+    return rate_limited('merchant', bucket_of(merchant).level, merchant_rate)
   end
   return nil
 end
@@ -120,14 +120,12 @@ local function decide(sequence, merchant, order, order_amount, hold_ms)
   if holders then
     note_holder(holders, record)
   end
-  if config.merchant_rate then
+  if merchant_rate then
     local bucket = bucket_of(merchant)
     bucket.level = bucket.level - TOKEN
     bucket.charged = true
   end
-  changed[#changed + 1] = sequence
-  tell_redemption(hold_ms > 0 and reserved or redeemed, sequence, record)
-  discounts[#discounts + 1] = record.redemption.discount
+  changed[#changed + 1] = record
   return record.attempts
 end
 
@@ -138,8 +136,12 @@ for i = 1, #requests / 5 do
 end
 
 if #changed > 0 then
-  for _, sequence in ipairs(changed) do
-    save_record(state_key, state, sequence, records[sequence])
+  local reserved, redeemed = redemption_event(), redemption_event()
+  for i = 1, #changed do
+    local record = changed[i]
+    save_record(state_key, state, record.sequence, record)
+    tell_redemption(record.status == RESERVED and reserved or redeemed, record)
+    discounts[i] = record.redemption.discount
   end
   for merchant, bucket in pairs(merchants) do
     if bucket.charged then

@@ -11,7 +11,8 @@ end
 -- What comes off an order, whose amount is negative where nobody told it. Whole hundreds first: the product of an
 -- amount and a percentage would lose digits.
 local function discount_of(state, record, order_amount)
-  local percent, most = state.config.percent, worth(state, record)
+  local config = state.config
+  local percent, most = config.percent, record.amount or config.amount
   if order_amount < 0 then
     return most
   elseif percent then

@@ -12,7 +12,7 @@ local SHARED_BYTES = HEAD_BYTES + 1
 
 -- %d cuts the fraction off.
 local function block_key(state, sequence)
-  return string.format('%s%d', state.coupons_key, sequence / state.block_size)
+  return string.format(state.block_format, sequence / state.block_size)
 end
 
 local function row_field(state, place)
@@ -27,29 +27,32 @@ end
 local function find_part(row, sequence)
   local place, at = sequence % ROW, 1
   while at < #row do
-    local first, count, length, shared_at = struct.unpack(PART, row, at)
+    local first, count, high, low = string.byte(row, at, at + PART_BYTES - 1)
     if first <= place and place < first + count then
-      return shared_at, place - first
+      return at + PART_BYTES, place - first
     end
-    at = shared_at + SHARED_BYTES + length
+    at = at + PART_BYTES + SHARED_BYTES + 256 * high + low
   end
   return nil
 end
 
--- The record of that sequence, in the block of that key, as it is packed, or nil; and the row that knows its user, where
--- there is one.
-local function read_record(state, key, sequence)
-  local place = sequence % state.block_size
-  if not state.in_rows then
-    return redis.call('HGET', key, place) or nil
-  end
+-- The record of that sequence, or nil; with the key of its block, and the row that knows its user, where there is one.
+local function read_record(state, sequence)
+  local key, place = block_key(state, sequence), sequence % state.block_size
   local found = redis.call('HMGET', key, place, row_field(state, place))
-  local packed, row = found[1], found[2]
-  if not packed and row then
-    local at = find_part(row, sequence)
-    packed = at and string.sub(row, at, at + HEAD_BYTES)
+  local packed, row, record = found[1], found[2], nil
+  if packed then
+    record = unpack_record(packed, sequence)
+  else
+    local at = row and find_part(row, sequence)
+    if not at then
+      return nil
+    end
+    -- What is shared is nothing but a head.
+    record = unpack_head(row, at, sequence)
   end
-  return packed or nil, row
+  record.key, record.row = key, row
+  return record
 end
 
 local function user_of(record)

@@ -20,8 +20,10 @@ local function keep_what_was_used(record, extensions, may_forget)
   end
 end
 
-local function is_being_undone(extension)
-  return extension.undoing
+local function keep_from_undoing(record, extensions)
+  keep_what_was_used(record, extensions, function(extension)
+    return extension.undoing
+  end)
 end
 
 -- Its next use hides this one, whenever the extensions that hold now will be undone.
@@ -65,8 +67,12 @@ end
 -- decision that stands writes it back; the expiry is left to apply_extension.lua, so that it can count what each
 -- extension changed.
 local function bring_up_to_date(record, state, now)
-  record.expires_at = is_undoing(state) and refold(record, state, #state.extensions)
-    or extend_expiry(record.stored_expires_at, state.extensions, record.applied + 1, #state.extensions)
+  local made = #state.extensions
+  if state.is_undoing then
+    record.expires_at = refold(record, state, made)
+  elseif record.applied < made then
+    record.expires_at = extend_expiry(record.stored_expires_at, state.extensions, record.applied + 1, made)
+  end
   if record.status == RESERVED and record.redemption.hold_until <= now then
     record.status = ISSUED
     record.redemption.status = RELEASED
@@ -78,46 +84,42 @@ local function bring_up_to_date(record, state, now)
   end
 end
 
--- The record of that sequence as it was packed; `row` knows its user, where there is one.
-local function open_record(packed, state, sequence, row)
-  local record = unpack_record(packed, sequence)
-  record.row = row
-  if is_undoing(state) then
-    keep_what_was_used(record, state.extensions, is_being_undone)
+-- A block's record at that place.
+local function open_in_block(block, place, state, sequence)
+  local record = unpack_record(block.records[place], sequence)
+  record.row = block.rows[row_field(state, place)]
+  if state.is_undoing then
+    keep_from_undoing(record, state.extensions)
   end
   return record
 end
 
--- A block's record at that place.
-local function open_in_block(block, place, state, sequence)
-  return open_record(block.records[place], state, sequence, block.rows[row_field(state, place)])
-end
-
 -- The record of that sequence as it stands now, or nil.
-local function load_record(state_key, state, sequence, now)
-  local key = block_key(state, sequence)
-  local packed, row = read_record(state, key, sequence)
-  if not packed then
+local function load_record(state, sequence, now)
+  local record = read_record(state, sequence)
+  if not record then
     return nil
   end
-  local record = open_record(packed, state, sequence, row)
-  record.key = key
+  if state.is_undoing then
+    keep_from_undoing(record, state.extensions)
+  end
   bring_up_to_date(record, state, now)
   return record
 end
 
--- Moves a coupon in the ledger from the status it was stored under to the one it has, and in the ledger of drawn money
--- where it has an amount of its own; and in a recount that is under way and has passed it, so that what was recounted so
--- far stays true while coupons change behind it. A record that is written with another status has gone through here.
-local function move_coupon(state_key, state, sequence, record)
-  local from, to, money = record.stored_status, record.status, 0
-  if (from <= REDEEMED) ~= (to <= REDEEMED) then
-    money = committed_in(state, record, to) - committed_in(state, record, from)
-  end
-  local left, reached, recount = LEDGER[from], LEDGER[to], state.recount
+-- Moves a coupon in all that counts statuses from the one it was stored under to the one it has: in the ledger; in the
+-- ledger of drawn money where it has an amount of its own; in a recount that is under way and has passed it, so that what was
+-- recounted so far stays true while coupons change behind it; among those who hold coupons, and among what is reserved. A
+-- record that is written with another status or redemption has gone through here.
+local function move_record(state_key, state, sequence, record)
+  local from, to, recount, limits = record.stored_status, record.status, state.recount, state.config.holder_limits
+  local left, reached, money = LEDGER[from], LEDGER[to], 0
   state[left] = state[left] - 1
   state[reached] = state[reached] + 1
-  state.committed = state.committed + money
+  if (from <= REDEEMED) ~= (to <= REDEEMED) then
+    money = committed_in(state, record, to) - committed_in(state, record, from)
+    state.committed = state.committed + money
+  end
   if record.amount then
     move_drawn(state_key, left, reached, record.amount)
   end
@@ -128,16 +130,8 @@ local function move_coupon(state_key, state, sequence, record)
     state.recount_moved = true
   end
   record.stored_status = to
-end
-
--- Moves a coupon that changes its status in all that counts statuses: the ledger, who holds coupons, what is reserved.
-local function move_record(state_key, state, sequence, record)
-  local from, to = record.stored_status, record.status
-  if from ~= to then
-    move_coupon(state_key, state, sequence, record)
-  end
-  if state.config.holder_limits then
-    move_holder(state_key, state.config.holder_limits, sequence, is_held(from) and record.stored_redemption or nil,
+  if limits then
+    move_holder(state_key, limits, sequence, is_held(from) and record.stored_redemption or nil,
       is_held(to) and record.redemption or nil)
     record.stored_redemption = record.redemption
   end

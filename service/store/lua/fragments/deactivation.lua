@@ -24,7 +24,7 @@ local function deactivate(state_key, state, sequences, reason)
 
   -- One after the other: the money of one may bring the next one back, which must not escape.
   for i, sequence in ipairs(sequences) do
-    results[i] = decide(sequence, load_record(state_key, state, sequence, now))
+    results[i] = decide(sequence, load_record(state, sequence, now))
   end
   if #event.coupons > 0 then
     save_counters(state_key, state)

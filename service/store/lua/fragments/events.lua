@@ -23,10 +23,10 @@ local function redemption_event()
   return { coupons = {}, redemptions = {} }
 end
 
-local function tell_redemption(event, sequence, record)
-  local redemption = record.redemption
-  add_to_runs(event.coupons, sequence)
-  table.insert(event.redemptions, { record.attempts, redemption.merchant, redemption.order, redemption.discount })
+local function tell_redemption(event, record)
+  local told, redemption = event.redemptions, record.redemption
+  add_to_runs(event.coupons, record.sequence)
+  told[#told + 1] = { record.attempts, redemption.merchant, redemption.order, redemption.discount }
 end
 
 local function newest_event(state_key)

@@ -79,13 +79,3 @@ local function extensions_before(extensions, sequence)
   end
   return made
 end
-
-local function is_undoing(state)
-  if state.undoing == nil then
-    state.undoing = false
-    for _, extension in ipairs(state.extensions) do
-      state.undoing = state.undoing or extension.undoing or false
-    end
-  end
-  return state.undoing
-end

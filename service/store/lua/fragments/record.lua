@@ -2,58 +2,61 @@
 -- user; the amount, if it was drawn from a pot, which DRAWN added to the status tells; the marks, which MARKED added to
 -- the extensions applied tells; and, once there was a redemption, its status, at, hold until, discount, merchant, order.
 -- Uses     benefit
--- Bc0 is a text behind a byte that tells its length.
+-- Bc0 is a text behind a byte that tells its length; c0 is amount and marks, packed already.
 local TEXT = 'Bc0'
-local HEAD, TAIL = '>BBI2I6I6I6', '>BI6I6I6' .. TEXT .. TEXT
+local HEAD, TAIL = '>BBI2I6I6I6', '>BI6I6I6Bc0Bc0'
 local HEAD_AND_USER = HEAD .. TEXT
+local UNUSED = HEAD_AND_USER .. 'c0'
+local USED = UNUSED .. TAIL
 local MARKED = 128
 local ISSUED_AT, EXPIRES_AT, HEAD_BYTES = 5, 17, 22
 local ISSUED, RESERVED, REDEEMED, EXPIRED, DEACTIVATED = 1, 2, 3, 4, 5
 local HELD, COMMITTED, RELEASED, ROLLED_BACK = 1, 2, 3, 4
 
+-- In one go: a text that is put together from others costs more.
 local function pack_record(record)
-  local amount, marks, redemption = record.amount, record.marks, record.redemption
-  local user = record.user
-  local packed = struct.pack(HEAD_AND_USER, amount and record.status + DRAWN or record.status,
-    marks and record.applied + MARKED or record.applied, record.attempts, record.issued_at, record.starts_at,
-    record.stored_expires_at, #user, user)
-  if amount then
-    packed = packed .. struct.pack('>I6', amount)
+  local status, applied, user, redemption, own = record.status, record.applied, record.user, record.redemption, ''
+  if record.amount then
+    status, own = status + DRAWN, struct.pack('>I6', record.amount)
   end
-  if marks then
-    packed = packed .. struct.pack(TEXT, #marks, marks)
+  if record.marks then
+    applied, own = applied + MARKED, own .. struct.pack(TEXT, #record.marks, record.marks)
   end
-  if redemption then
-    local merchant, order = redemption.merchant, redemption.order
-    packed = packed .. struct.pack(TAIL, redemption.status, redemption.at, redemption.hold_until, redemption.discount,
-      #merchant, merchant, #order, order)
+  if not redemption then
+    return struct.pack(UNUSED, status, applied, record.attempts, record.issued_at, record.starts_at,
+      record.stored_expires_at, #user, user, own)
   end
-  return packed
+  return struct.pack(USED, status, applied, record.attempts, record.issued_at, record.starts_at,
+    record.stored_expires_at, #user, user, own, redemption.status, redemption.at, redemption.hold_until, redemption.discount,
+    #redemption.merchant, redemption.merchant, #redemption.order, redemption.order)
 end
 
-local function unpack_redemption(packed, at)
-  local status, redeemed_at, hold_until, discount, merchant, order = struct.unpack(TAIL, packed, at)
-  return { status = status, at = redeemed_at, hold_until = hold_until, discount = discount, merchant = merchant,
-    order = order }
+-- The record whose head begins at that byte, and where it ends. All fields stand in one constructor: a table that grows field
+-- by field is laid out anew each time it doubles.
+local function unpack_head(packed, at, sequence)
+  local status, applied, attempts, issued_at, starts_at, expires_at, ends = struct.unpack(HEAD, packed, at)
+  return { sequence = sequence, user = '', status = status, stored_status = status, applied = applied,
+    attempts = attempts, issued_at = issued_at, starts_at = starts_at, expires_at = expires_at,
+    stored_expires_at = expires_at }, ends
 end
 
--- All fields stand in one constructor: a table that grows field by field is laid out anew each time it doubles.
 local function unpack_record(packed, sequence)
-  local status, applied, attempts, issued_at, starts_at, expires_at, user, at = struct.unpack(HEAD_AND_USER, packed)
-  local amount, marks, redemption
-  if status > DRAWN then
-    status = status - DRAWN
-    amount, at = struct.unpack('>I6', packed, at)
+  local record, at = unpack_head(packed, 1, sequence)
+  record.user, at = struct.unpack(TEXT, packed, at)
+  if record.status > DRAWN then
+    record.status = record.status - DRAWN
+    record.stored_status = record.status
+    record.amount, at = struct.unpack('>I6', packed, at)
   end
-  if applied >= MARKED then
-    applied = applied - MARKED
-    marks, at = struct.unpack(TEXT, packed, at)
+  if record.applied >= MARKED then
+    record.applied = record.applied - MARKED
+    record.marks, at = struct.unpack(TEXT, packed, at)
   end
   if at <= #packed then
-    redemption = unpack_redemption(packed, at)
+    local status, redeemed_at, hold_until, discount, merchant, order = struct.unpack(TAIL, packed, at)
+    record.redemption = { status = status, at = redeemed_at, hold_until = hold_until, discount = discount,
+      merchant = merchant, order = order }
+    record.stored_redemption = record.redemption
   end
-  return { sequence = sequence, user = user, status = status, stored_status = status, applied = applied,
-    attempts = attempts, issued_at = issued_at, starts_at = starts_at, expires_at = expires_at,
-    stored_expires_at = expires_at, amount = amount, marks = marks, redemption = redemption,
-    stored_redemption = redemption }
+  return record
 end

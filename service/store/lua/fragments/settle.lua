@@ -7,7 +7,7 @@ local function settle(state_key, sequence, attempt, from, to, event_type, reason
     return false
   end
   local now = now_ms()
-  local record = load_record(state_key, state, sequence, now)
+  local record = load_record(state, sequence, now)
   if not record or record.attempts < attempt or attempt < 1 then
     return { 'unknown_code' }
   elseif record.attempts ~= attempt then
@@ -31,7 +31,7 @@ local function settle(state_key, sequence, attempt, from, to, event_type, reason
   if record.status == REDEEMED then
     local event = redemption_event()
     event.reason = reason
-    tell_redemption(event, sequence, record)
+    tell_redemption(event, record)
     record_coupon_event(state_key, event_type, event)
   else
     record_coupon_event(state_key, event_type, { coupons = { sequence, 1 }, attempt = attempt, reason = reason })

@@ -30,11 +30,14 @@ local function load_state(state_key)
     tokens_at = tonumber(values[3]),
     extensions = values[4] and cmsgpack.unpack(values[4]) or {},
     recount = values[5] and cmsgpack.unpack(values[5]),
-    coupons_key = key_of(state_key, 'coupons:'),
+    block_format = key_of(state_key, 'coupons:%d'),
     in_rows = in_rows,
     block_size = in_rows and BLOCK_SIZE or FIRST_BLOCK_SIZE,
     stored = values,
   }
+  for _, extension in ipairs(state.extensions) do
+    state.is_undoing = state.is_undoing or extension.undoing
+  end
   for i, name in ipairs(COUNTERS) do
     state[name] = tonumber(values[5 + i])
   end
