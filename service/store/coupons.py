@@ -142,11 +142,10 @@ class CouponStore:
         reply = await self._scripts.run("redeem", [campaign.state_keys[shard]], msgpack.packb(fields), MAX_ATTEMPTS)
         if reply is None:
             return [UnknownCode()] * len(batch)
-        now_ms, results, discounts = msgpack.unpackb(reply, raw=True)
-        granted = iter(discounts)
+        now_ms, results = msgpack.unpackb(reply, raw=True)
         validity = campaign.campaign.validity
         return [
-            Redeemed(_redemption_now(shard, request, result, next(granted), now_ms))
+            Redeemed(_redemption_now(shard, request, 1, result, now_ms))
             if isinstance(result, int)
             else _other_redeem_outcome(shard, request, validity, result, now_ms)
             for request, result in zip(batch, results, strict=True)
@@ -247,6 +246,8 @@ def _other_redeem_outcome(
     shard: int, request: RedeemRequest, validity: Validity, result: list[Any], now_ms: int
 ) -> RedeemOutcome:
     match result:
+        case [b"redeemed", attempt, discount_amount]:
+            return Redeemed(_redemption_now(shard, request, attempt, discount_amount, now_ms))
         case [b"replayed", *described]:
             return RedemptionReplayed(_redemption(CouponAddress(shard, request.sequence), described))
         case [b"already_redeemed"]:
@@ -301,7 +302,7 @@ def _redemption(coupon: CouponAddress, described: list[Any]) -> Redemption:
 
 
 def coupon_of(address: CouponAddress, described: list[Any]) -> Coupon:
-    """The coupon that a script has described: `describe_coupon` in record.lua."""
+    """The coupon that a script has described: `describe_coupon` in coupon.lua."""
     status, user_id, issued_at_ms, starts_at_ms, expires_at_ms, *drawn_amount = described
     return Coupon(
         address.shard,

@@ -3,9 +3,9 @@
 -- KEYS[1]  the shard's state
 -- ARGV[1]  MessagePack: for each request sequence, merchant, order, order amount or -1, milliseconds to hold or 0
 -- ARGV[2]  how often one coupon may be tried
--- Returns  false for an unknown shard, else MessagePack as issue.lua: {now, results, discounts}; a result is the attempt
---          of a redemption made now, whose discount is the next one, or {word, …}: replayed (attempt, status, at,
---          discount, hold_until, merchant, order), unknown_code, already_redeemed, deactivated, expired (at),
+-- Returns  false for an unknown shard, else MessagePack as issue.lua: {now, results}; a result is the discount of a
+--          redemption made now at a coupon's first attempt, or {word, …}: redeemed (attempt, discount), replayed (attempt,
+--          status, at, discount, hold_until, merchant, order), unknown_code, already_redeemed, deactivated, expired (at),
 --          reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at, expires_at; also where the campaign is closed
 --          at this hour), order_amount_required, order_too_small (min_order_amount), too_many_attempts,
 --          per_order_limit, per_merchant_limit, merchant_busy (retry_after_ms), rate_limited (as issue.lua)
@@ -45,7 +45,7 @@ local function busy_until(merchant)
   return tonumber(redis.call('ZSCORE', busy_key, merchant) or 0)
 end
 
-local records, changed, discounts = {}, {}, {}
+local records, changed = {}, {}
 
 local function find(sequence)
   local record = records[sequence] or load_record(state, sequence, now)
@@ -107,13 +107,14 @@ local function decide(sequence, merchant, order, order_amount, hold_ms)
   if redemption then
     keep_before_next_use(record, state.extensions)
   end
+  local attempt, discount = record.attempts + 1, discount_of(state, record, order_amount)
   record.status = hold_ms > 0 and RESERVED or REDEEMED
-  record.attempts = record.attempts + 1
+  record.attempts = attempt
   record.redemption = {
     status = hold_ms > 0 and HELD or COMMITTED,
     at = now,
     hold_until = hold_ms > 0 and now + hold_ms or 0,
-    discount = discount_of(state, record, order_amount),
+    discount = discount,
     merchant = merchant,
     order = order,
   }
@@ -126,7 +127,7 @@ local function decide(sequence, merchant, order, order_amount, hold_ms)
     bucket.charged = true
   end
   changed[#changed + 1] = record
-  return record.attempts
+  return attempt == 1 and discount or { 'redeemed', attempt, discount }
 end
 
 local results = {}
@@ -141,7 +142,6 @@ if #changed > 0 then
     local record = changed[i]
     save_record(state_key, state, record.sequence, record)
     tell_redemption(record.status == RESERVED and reserved or redeemed, record)
-    discounts[i] = record.redemption.discount
   end
   for merchant, bucket in pairs(merchants) do
     if bucket.charged then
@@ -153,4 +153,4 @@ if #changed > 0 then
   record_coupon_event(state_key, 'coupon.reserved', reserved)
   record_coupon_event(state_key, 'coupon.redeemed', redeemed)
 end
-return cmsgpack.pack({ now, results, discounts })
+return cmsgpack.pack({ now, results })
