@@ -56,7 +56,7 @@ end
 local holders = config.holder_limits and open_holders(state_key, config.holder_limits, find)
 
 local function refusal(record, merchant, order, order_amount)
-  local too_many, status = holders and holder_refusal(holders, merchant, order), record.status
+  local too_many, status = holders and holders.refusal(merchant, order), record.status
   if status == REDEEMED then
     return { 'already_redeemed' }
   elseif status == DEACTIVATED then
@@ -119,7 +119,7 @@ local function decide(sequence, merchant, order, order_amount, hold_ms)
     order = order,
   }
   if holders then
-    note_holder(holders, record)
+    holders.note(record)
   end
   if merchant_rate then
     local bucket = bucket_of(merchant)
