@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from redis.exceptions import ResponseError
 
-from service.domain.coupon import CouponStatus
+from service.domain.coupon import Coupon, CouponStatus
 from service.domain.extension import Scope
 from service.domain.money import Money
-from service.domain.outcomes import BudgetExhausted, Issued, PerUserLimit, Replayed, SoldOut
+from service.domain.outcomes import BudgetExhausted, Issued, PerUserLimit, Redeemed, Replayed, SoldOut
 from service.store import extensions, keys
 from service.store.catalogue import KnownCampaign
 from tests.store.desk import CLOCK_KEY, EXPIRY, LATER, SECRET, Desk, Room, a_campaign
@@ -140,6 +140,18 @@ async def test_whoever_came_together_shares_a_record_until_one_is_used(room: Roo
     await desk.settle("release", 5)
     changed = {5: coupons[5], 31: replace(coupons[31], status=CouponStatus.DEACTIVATED)}
     assert await desk.all_coupons() == [changed.get(number, coupon) for number, coupon in enumerate(coupons)]
+
+
+async def test_whoever_stands_behind_many_long_names_is_found(room: Room) -> None:
+    desk = await room.open()
+    await desk.issue_batch([(f"{number:064d}", "first") for number in range(ROW - 1)])
+    await desk.issue("bob")
+    assert await fields(room) == [BLOCK]
+    bob = await desk.coupon(ROW - 1)
+    assert isinstance(bob, Coupon)
+    assert bob.user_id == "bob"
+    assert isinstance(await desk.redeem(ROW - 1), Redeemed)
+    assert await desk.coupon(ROW - 1) == replace(bob, status=CouponStatus.REDEEMED)
 
 
 async def test_what_happens_to_all_leaves_them_their_common_record(room: Room) -> None:
