@@ -4,11 +4,12 @@
 -- ARGV[1]  MessagePack: for each request sequence, merchant, order, order amount or -1, milliseconds to hold or 0
 -- ARGV[2]  how often one coupon may be tried
 -- Returns  false for an unknown shard, else MessagePack as issue.lua: {now, results}; a result is the discount of a
---          redemption made now at a coupon's first attempt, or {word, …}: redeemed (attempt, discount), replayed (attempt,
---          status, at, discount, hold_until, merchant, order), unknown_code, already_redeemed, deactivated, expired (at),
---          reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at, expires_at; also where the campaign is closed
---          at this hour), order_amount_required, order_too_small (min_order_amount), too_many_attempts,
---          per_order_limit, per_merchant_limit, merchant_busy (retry_after_ms), rate_limited (as issue.lua)
+--          redemption made now at a coupon's first attempt, or {word, …}: redeemed (attempt, discount), replayed
+--          (attempt, status, at, discount, hold_until, merchant, order), unknown_code, already_redeemed, deactivated,
+--          expired (at), reserved_elsewhere (retry_after_ms), not_yet_valid (starts_at, expires_at; also where the
+--          campaign is closed at this hour), order_amount_required, order_too_small (min_order_amount),
+--          too_many_attempts, per_order_limit, per_merchant_limit, merchant_busy (retry_after_ms), rate_limited (as
+--          issue.lua)
 local MERCHANT_BUCKET = '>I6I6'
 
 local state_key = KEYS[1]
@@ -20,9 +21,7 @@ local requests, max_attempts = cmsgpack.unpack(ARGV[1]), tonumber(ARGV[2])
 local config, now = state.config, now_ms()
 local percent, min_order_amount, merchant_rate = config.percent, config.min_order_amount, config.merchant_rate
 local closed = config.validity.opening and not is_open(config.validity, now)
-local merchants_key = key_of(state_key, 'merchants')
-
-local merchants = {}
+local merchants_key, merchants = merchant_rate and key_of(state_key, 'merchants'), {}
 
 local function bucket_of(merchant)
   local bucket = merchants[merchant]

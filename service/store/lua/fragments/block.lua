@@ -36,25 +36,6 @@ local function find_part(row, sequence)
   return nil
 end
 
--- The record of that sequence, or nil; with the key of its block, and the row that knows its user, where there is one.
-local function read_record(state, sequence)
-  local key, place = block_key(state, sequence), sequence % state.block_size
-  local found = redis.call('HMGET', key, place, row_field(state, place))
-  local packed, row, record = found[1], found[2], nil
-  if packed then
-    record = unpack_record(packed, sequence)
-  else
-    local at = row and find_part(row, sequence)
-    if not at then
-      return nil
-    end
-    -- What is shared is nothing but a head.
-    record = unpack_head(row, at, sequence)
-  end
-  record.key, record.row = key, row
-  return record
-end
-
 local function user_of(record)
   local row = record.row
   if not row then

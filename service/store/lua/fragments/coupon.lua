@@ -94,12 +94,18 @@ local function open_in_block(block, place, state, sequence)
   return record
 end
 
--- The record of that sequence as it stands now, or nil.
+-- The record of that sequence as it stands now, or nil; with the key of its block, and the row that knows its user,
+-- where there is one. What is shared is nothing but a head.
 local function load_record(state, sequence, now)
-  local record = read_record(state, sequence)
-  if not record then
+  local key, place = block_key(state, sequence), sequence % state.block_size
+  local found = redis.call('HMGET', key, place, row_field(state, place))
+  local packed, row = found[1], found[2]
+  local shared_at = row and not packed and find_part(row, sequence)
+  if not packed and not shared_at then
     return nil
   end
+  local record = packed and unpack_record(packed, sequence) or unpack_head(row, shared_at, sequence)
+  record.key, record.row = key, row
   if state.is_undoing then
     keep_from_undoing(record, state.extensions)
   end
@@ -107,10 +113,10 @@ local function load_record(state, sequence, now)
   return record
 end
 
--- Moves a coupon in all that counts statuses from the one it was stored under to the one it has: in the ledger; in the
--- ledger of drawn money where it has an amount of its own; in a recount that is under way and has passed it, so that what was
--- recounted so far stays true while coupons change behind it; among those who hold coupons, and among what is reserved. A
--- record that is written with another status or redemption has gone through here.
+-- Moves a coupon in all that counts statuses from the one it was stored under to the one it has: in the ledger; in
+-- that of drawn money where it has an amount of its own; in a recount that is under way and has passed it, so that what
+-- was recounted so far stays true while coupons change behind it; among those who hold coupons, and among what is
+-- reserved. A record that is written with another status or redemption has gone through here.
 local function move_record(state_key, state, sequence, record)
   local from, to, recount, limits = record.stored_status, record.status, state.recount, state.config.holder_limits
   local left, reached, money = LEDGER[from], LEDGER[to], 0

@@ -7,7 +7,8 @@ local function open_holders(state_key, limits, find)
   local merchants, orders = {}, {}
 
   local function held_by_merchant(merchant)
-    merchants[merchant] = merchants[merchant] or tonumber(redis.call('HGET', key_of(state_key, 'holders'), merchant) or 0)
+    merchants[merchant] = merchants[merchant]
+      or tonumber(redis.call('HGET', key_of(state_key, 'holders'), merchant) or 0)
     return merchants[merchant]
   end
 

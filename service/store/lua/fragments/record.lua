@@ -26,13 +26,14 @@ local function pack_record(record)
     return struct.pack(UNUSED, status, applied, record.attempts, record.issued_at, record.starts_at,
       record.stored_expires_at, #user, user, own)
   end
+  local merchant, order = redemption.merchant, redemption.order
   return struct.pack(USED, status, applied, record.attempts, record.issued_at, record.starts_at,
-    record.stored_expires_at, #user, user, own, redemption.status, redemption.at, redemption.hold_until, redemption.discount,
-    #redemption.merchant, redemption.merchant, #redemption.order, redemption.order)
+    record.stored_expires_at, #user, user, own, redemption.status, redemption.at, redemption.hold_until,
+    redemption.discount, #merchant, merchant, #order, order)
 end
 
--- The record whose head begins at that byte, and where it ends. All fields stand in one constructor: a table that grows field
--- by field is laid out anew each time it doubles.
+-- The record whose head begins at that byte, and where it ends. All fields stand in one constructor: a table that grows
+-- field by field is laid out anew each time it doubles.
 local function unpack_head(packed, at, sequence)
   local status, applied, attempts, issued_at, starts_at, expires_at, ends = struct.unpack(HEAD, packed, at)
   return { sequence = sequence, user = '', status = status, stored_status = status, applied = applied,
