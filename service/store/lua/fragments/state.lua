@@ -39,7 +39,8 @@ local function load_state(state_key)
     state.is_undoing = state.is_undoing or extension.undoing
   end
   for i, name in ipairs(COUNTERS) do
-    state[name] = tonumber(values[5 + i])
+    values[5 + i] = tonumber(values[5 + i])
+    state[name] = values[5 + i]
   end
   return state
 end
@@ -48,7 +49,7 @@ end
 local function save_counters(state_key, state, ...)
   local fields = { ... }
   for i, name in ipairs(COUNTERS) do
-    if state[name] ~= tonumber(state.stored[5 + i]) then
+    if state[name] ~= state.stored[5 + i] then
       fields[#fields + 1] = name
       fields[#fields + 1] = state[name]
     end
