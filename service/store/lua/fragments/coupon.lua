@@ -20,6 +20,7 @@ local function keep_what_was_used(record, extensions, may_forget)
   end
 end
 
+-- What is being undone has not looked at this coupon yet.
 local function keep_from_undoing(record, extensions)
   keep_what_was_used(record, extensions, function(extension)
     return extension.undoing

@@ -1,8 +1,8 @@
 -- Limits of redeem on those who hold coupons, counted over a batch whose grants are not written yet.
 -- Uses     state, holders
 
--- `find` returns the record of a sequence as it stands now. The records decide what an order holds: a reservation
--- that has lapsed may still be in the index.
+-- Returns `refusal`, which a limit gives, and `note` for what is granted. `find` returns the record of a sequence as it
+-- stands now. The records decide what an order holds: a reservation that has lapsed may still be in the index.
 local function open_holders(state_key, limits, find)
   local merchants, orders = {}, {}
 
