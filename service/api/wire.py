@@ -5,7 +5,16 @@ Those of campaigns, extensions and webhooks stand in files of their own.
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from service.api.benefits import CouponBenefit
 from service.api.vocabulary import Amount, CampaignId, DurationText, Moment, OpaqueId, Text, Wire
@@ -116,16 +125,17 @@ class RedeemBody(Wire):
     hold: bool = False
     hold_for: DurationText | None = None
 
-    @model_validator(mode="after")
-    def _holds_for_a_bounded_time(self) -> Self:
-        if self.hold_for is None:
-            return self
-        if not self.hold:
-            raise ValueError("hold_for goes with hold")
-        duration = Duration.parse(self.hold_for)
+    @field_validator("hold_for")
+    @classmethod
+    def _holds_for_a_bounded_time(cls, hold_for: str | None, told: ValidationInfo) -> str | None:
+        if hold_for is None:
+            return None
+        if not told.data.get("hold", True):
+            raise ValueError("goes with hold")
+        duration = Duration.parse(hold_for)
         if not 0 < duration.days * DAY_MS + duration.exact_ms <= MAX_HOLD_MS:
-            raise ValueError(f"hold_for must be between PT1S and PT{MAX_HOLD_MS // 3_600_000}H")
-        return self
+            raise ValueError(f"must be between PT1S and PT{MAX_HOLD_MS // 3_600_000}H")
+        return hold_for
 
 
 class Redemption(Wire):

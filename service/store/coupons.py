@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from secrets import token_bytes
 from struct import Struct
 from typing import Any, Final, Literal
@@ -51,6 +52,8 @@ OPERATOR_PAUSE_RETRY_S = 30
 """What a caller is told to wait while an operator has paused the campaign: nobody knows when he resumes it."""
 SEED_BYTES: Final = 16
 REPLAYED: Final = Struct(">5Q")
+MOST_REFUSALS: Final = 256
+"""So many different refusals are kept, each as it was read."""
 
 COUPONS_PER_PAGE: Final = 256
 """How many coupons one call reads: a millisecond or two of the store's time and of the reader's."""
@@ -115,7 +118,7 @@ class CouponStore:
         reply = await self._scripts.run("issue", [campaign.state_keys[shard]], packed, *seed)
         if reply is None:
             return [UnknownCampaign()] * len(batch)
-        now_ms, starts_at_ms, expires_at_ms, results, took_us = msgpack.unpackb(reply, raw=True)
+        now_ms, starts_at_ms, expires_at_ms, results, took_us = msgpack.unpackb(reply, raw=True, use_list=False)
         self.issue_held_s = took_us / 1e6
         return [
             Issued(result, now_ms, starts_at_ms, expires_at_ms)
@@ -203,10 +206,18 @@ def _replayed(packed: bytes) -> Replayed:
     return Replayed(sequence, issued_at_ms, starts_at_ms, expires_at_ms, amount or None)
 
 
-def _issue_outcome(result: list[Any]) -> IssueOutcome:
+def _issue_outcome(result: tuple[Any, ...]) -> IssueOutcome:
     match result:
         case [b"issued", *described]:
             return Issued(*described)
+        case _:
+            return _issue_refusal(result)
+
+
+@lru_cache(maxsize=MOST_REFUSALS)
+def _issue_refusal(result: tuple[Any, ...]) -> IssueOutcome:
+    """Those of one batch who are refused for the same reason are told the same."""
+    match result:
         case [b"per_user_limit"]:
             return PerUserLimit()
         case [b"per_user_daily_limit", next_day_in_ms]:
@@ -280,7 +291,7 @@ def _other_redeem_outcome(
             return _rate_limited(result)
 
 
-def _rate_limited(result: list[Any]) -> RateLimited:
+def _rate_limited(result: Sequence[Any]) -> RateLimited:
     word, bucket, burst, per_second_milli, retry_after_ms = result
     assert word == b"rate_limited", word
     return RateLimited(bucket.decode(), burst, per_second_milli, retry_after_ms)
