@@ -206,7 +206,7 @@ class GroupCommit(Generic[Request, Outcome]):
         began_s = self._clock()
         call = (began_s, len(batch))
         line.under_way.append(call)
-        failure = None
+        failure, outcomes = None, None
         try:
             outcomes = await self._call(line.campaign, line.shard, [waiter.request for waiter in batch])
             if len(outcomes) != len(batch):
@@ -222,29 +222,33 @@ class GroupCommit(Generic[Request, Outcome]):
         except BaseException:
             _tell_unavailable(batch)
             raise
-        else:
-            if self._held is not None:
-                self._held.size.learn_held(len(batch), self._held.held_s())
-                if len(self._calls) == 1:
-                    self._held.size.learn_lone_call(len(batch), self._clock() - began_s)
+        finally:
+            line.under_way.remove(call)
+            store_s = self._clock() - began_s
+        if outcomes is not None:
+            self._learn(len(batch), store_s)
             if line.waiting or self._due:
                 # The next batch leaves first: the store need not wait while this one's answers are written.
                 asyncio.get_running_loop().call_soon(self._deliver, line.campaign, batch, outcomes)
             else:
                 self._deliver(line.campaign, batch, outcomes)
-        finally:
-            line.under_way.remove(call)
         self._observe(
             BatchReport(
                 self._verb,
                 len(batch),
                 waited_s=began_s - batch[0].since_s,
-                store_s=self._clock() - began_s,
+                store_s=store_s,
                 failure=failure,
                 campaign_id=line.campaign.campaign.id,
                 least_waited_s=began_s - batch[-1].since_s,
             )
         )
+
+    def _learn(self, size: int, store_s: float) -> None:
+        if self._held is not None:
+            self._held.size.learn_held(size, self._held.held_s())
+            if len(self._calls) == 1:
+                self._held.size.learn_lone_call(size, store_s)
 
     def _deliver(
         self, campaign: KnownCampaign, batch: "list[Waiter[Request, Outcome]]", outcomes: list[Outcome]

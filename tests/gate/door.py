@@ -14,6 +14,7 @@ SUMMER = KnownCampaign(a_campaign(id="summer", code_prefix="SUN"), b"a secret of
 CAMPAIGNS = [KnownCampaign(a_campaign(id=f"c{number}"), b"a secret of the tests") for number in range(12)]
 UNAVAILABLE = StoreUnavailable()
 MAX_WAIT_S = 2.0
+ANSWER_S = 0.1
 
 
 class Door:
@@ -58,6 +59,13 @@ class Door:
         """Each request by a caller of its own."""
         return [asyncio.create_task(self.commit.submit(campaign, shard, request)) for request in requests]
 
+    def watch(self, requests: str, campaign: KnownCampaign = SPRING) -> list["Watcher"]:
+        """Each request by somebody who notes when he is answered."""
+        watchers = [Watcher(self, request) for request in requests]
+        for watcher in watchers:
+            self.commit.enqueue(campaign, 0, watcher)
+        return watchers
+
     async def let_through(self, error: BaseException | None = None) -> None:
         """End the calls under way, and only those."""
         bars, self._bars, self.under_way = self._bars, [], []
@@ -67,6 +75,20 @@ class Door:
             else:
                 bar.set_exception(error)
         await settle()
+
+
+class Watcher:
+    """Somebody who takes a while to answer, and notes how many calls had left by then, and how many were reported."""
+
+    def __init__(self, door: Door, request: str) -> None:
+        self.request, self.since_s, self.gone = request, 0.0, False
+        self.told_after: tuple[int, int] | None = None
+        self._door = door
+
+    def receive(self, outcome: str | Overloaded | StoreUnavailable) -> None:
+        assert outcome == self.request.upper()
+        self.told_after = len(self._door.calls), len(self._door.reports)
+        self._door.now_s += ANSWER_S
 
 
 async def settle() -> None:

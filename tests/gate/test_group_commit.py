@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from service.domain.outcomes import Issued, IssueOutcome, Overloaded, StoreUnavailable
+from service.domain.outcomes import Issued, IssueOutcome, Overloaded
 from service.gate.batch_size import LEAST, BatchSize
 from service.gate.group_commit import MAX_CALLS, WORTH_ANOTHER_CALL, Bounds, GroupCommit, HeldStore
 from service.gate.signals import BatchReport
 from service.store.catalogue import KnownCampaign
 from service.store.coupons import IssueRequest
 from service.store.scripts import StoreTimeout
-from tests.gate.door import MAX_WAIT_S, SPRING, UNAVAILABLE, Door, settle
+from tests.gate.door import ANSWER_S, MAX_WAIT_S, SPRING, UNAVAILABLE, Door, settle
 from tests.store.desk import Room
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_stays")]
@@ -149,26 +149,17 @@ async def test_those_who_come_together_share_two_calls_so_that_neither_the_store
 
 
 async def test_a_batch_with_nobody_behind_it_is_answered_at_once_and_any_other_when_the_next_has_left() -> None:
-    told: list[tuple[str, int, int]] = []
-
-    class Watcher:
-        """Somebody who notes how many calls had left when he was answered, and how many had been reported."""
-
-        def __init__(self, request: str) -> None:
-            self.request, self.since_s, self.gone = request, 0.0, False
-
-        def receive(self, outcome: str | Overloaded | StoreUnavailable) -> None:
-            assert outcome == self.request.upper()
-            told.append((self.request, len(door.calls), len(door.reports)))
-
     door = Door()
+    watchers = []
     for request in "ab":
-        door.commit.enqueue(SPRING, 0, Watcher(request))
+        watchers += door.watch(request)
         await settle()
     await door.let_through()
-    assert told == [("a", 2, 1)]
+    assert [watcher.told_after for watcher in watchers] == [(2, 1), None]
     await door.let_through()
-    assert told == [("a", 2, 1), ("b", 2, 1)]
+    assert [watcher.told_after for watcher in watchers] == [(2, 1), (2, 1)]
+    # The first was answered during the second's call, whose own answer is no part of it.
+    assert [report.store_s // ANSWER_S for report in door.reports] == [0, 1]
 
 
 async def test_when_many_wait_a_second_call_leaves_and_no_third() -> None:

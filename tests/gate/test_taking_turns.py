@@ -44,6 +44,15 @@ async def test_before_one_server_lines_grow_while_others_are_served_and_take_tur
     assert door.commit._lines == {}
 
 
+async def test_before_one_server_the_lines_whose_turn_it_is_leave_before_others_are_answered() -> None:
+    door = Door(one_server=True)
+    watchers = [watcher for campaign in CAMPAIGNS[: 2 * MAX_CALLS] for watcher in door.watch("a", campaign)]
+    await settle()
+    await door.let_through()
+    assert [watcher.told_after for watcher in watchers[:MAX_CALLS]] == [(2 * MAX_CALLS, MAX_CALLS)] * MAX_CALLS
+    await door.let_through()
+
+
 async def test_before_one_server_every_second_call_that_many_lines_want_is_under_way() -> None:
     door = Door(one_server=True)
     asked = [one for campaign in CAMPAIGNS for one in door.ask("a", campaign)]
