@@ -9,6 +9,8 @@ from service.store.scripts import LUA, USES
 
 FRAGMENTS: Final = {path.stem: path.read_text() for path in (LUA / "fragments").glob("*.lua")}
 SCRIPTS: Final = {path.stem: path.read_text() for path in LUA.glob("*.lua")}
+LINE_LENGTH: Final = 120
+"""As ruff has it, which reads no Lua."""
 NO_NAMES: Final = re.compile(r"--.*|'[^'\n]*'|\.\w+")
 """Comments, texts, and the fields of tables."""
 GIVEN: Final = re.compile(r"^local (?:function )?([\w, ]+)", re.MULTILINE)
@@ -33,3 +35,8 @@ def used_fragments(name: str, text: str) -> set[str]:
 def test_a_script_names_exactly_the_fragments_it_uses(name: str, text: str) -> None:
     uses = USES.search(text)
     assert set(uses[1].split(", ") if uses else ()) == used_fragments(name, text)
+
+
+@pytest.mark.parametrize("text", [*FRAGMENTS.values(), *SCRIPTS.values()], ids=[*FRAGMENTS, *SCRIPTS])
+def test_no_line_is_longer_than_pythons(text: str) -> None:
+    assert [line for line in text.splitlines() if len(line) > LINE_LENGTH] == []

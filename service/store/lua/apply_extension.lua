@@ -17,7 +17,8 @@ local waits, scopes = false, {}
 for i, extension in ipairs(extensions) do
   waits = waits or (extension.undoing and extension.undone_made < number)
   if i <= number then
-    scopes[i] = extension.scoped and unpack_scope(redis.call('HGET', key_of(state_key, 'extension:' .. i), 'scope')) or {}
+    local key = key_of(state_key, 'extension:' .. i)
+    scopes[i] = extension.scoped and unpack_scope(redis.call('HGET', key, 'scope')) or {}
   end
 end
 if waits then
@@ -120,7 +121,8 @@ local function lift_parts(block, base, block_end)
   end
 end
 
--- In the order of their issue, since the budget may not bring all of them back. Returns at which places records have changed.
+-- In the order of their issue, since the budget may not bring all of them back. Returns at which places records have
+-- changed.
 local function lift_one_by_one(block, base, block_end)
   local is_longer_at, changed = {}, {}
   for _, part in ipairs(block.parts) do

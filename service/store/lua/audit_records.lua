@@ -2,8 +2,8 @@
 -- Uses     state, events, benefit, record, whole_block
 -- KEYS[1]  the shard's state
 -- ARGV     first sequence (the first of a block), how many coupons to look at (a multiple of a block)
--- Returns  {last event, a byte a coupon: its status, 0 where there is no record; eight bytes a coupon: what it has drawn, 0
---          where it has not, or nothing if none has}
+-- Returns  {last event, a byte a coupon: its status, 0 where there is no record; eight bytes a coupon: what it has
+--          drawn, 0 where it has not, or nothing if none has}
 local NOT_DRAWN = string.rep('\0', 8)
 local state, first, coupons = load_state(KEYS[1]), tonumber(ARGV[1]), tonumber(ARGV[2])
 local statuses, amounts, drawn = {}, {}, false

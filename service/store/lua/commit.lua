@@ -4,4 +4,5 @@
 -- ARGV     sequence, attempt, reason
 -- Returns  false for an unknown shard, else {settled or replayed, attempt, status, at, discount, hold_until, merchant,
 --          order}, or {unknown_code}, {wrong_status, status or superseded}
-return settle(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), { RESERVED, HELD }, { REDEEMED, COMMITTED }, 'coupon.redeemed', ARGV[3])
+return settle(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), { RESERVED, HELD }, { REDEEMED, COMMITTED },
+  'coupon.redeemed', ARGV[3])

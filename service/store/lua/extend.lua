@@ -1,5 +1,6 @@
--- Adds an extension to a shard: from this write on it holds for every coupon issued before or, if it is scoped, for those
--- that its job finds. Extensions keep their order, so one that does not follow on what the shard has changes nothing.
+-- Adds an extension to a shard: from this write on it holds for every coupon issued before or, if it is scoped, for
+-- those that its job finds. Extensions keep their order, so one that does not follow on what the shard has changes
+-- nothing.
 -- Uses     clock, state
 -- KEYS[1]  the shard's state
 -- ARGV[1]  number of the extension (from 1), or 0 for the next
@@ -7,8 +8,8 @@
 -- ARGV[3]  the most there may be
 -- ARGV[4]  MessagePack: until_ms, or by_ms and outage, its number; include_expired; reason, actor
 -- ARGV[5]  MessagePack: the scope; empty for every coupon
--- Returns  false for an unknown shard, else {extended, number, number that would be next}, {known} for an outage that is
---          no news, or {too_many_extensions}
+-- Returns  false for an unknown shard, else {extended, number, number that would be next}, {known} for an outage that
+--          is no news, or {too_many_extensions}
 local state_key = KEYS[1]
 local state = load_state(state_key)
 if not state then

@@ -1,10 +1,10 @@
 -- Counts what an extension made now would change, over the next coupons; writes nothing.
 -- Uses     clock, state, extension, benefit, record, whole_block, coupon, scope
 -- KEYS[1]  the shard's state
--- ARGV     first sequence (the first of a block), the most coupons to look at (a multiple of a block), MessagePack: until_ms
---          and include_expired, MessagePack: the scope; empty for every coupon
--- Returns  false for an unknown shard, else {coupons looked at so far, coupons issued, coupons that would change here, how
---          many of them are over, what they are worth, what the budget must cover again}
+-- ARGV     first sequence (the first of a block), the most coupons to look at (a multiple of a block), MessagePack:
+--          until_ms and include_expired, MessagePack: the scope; empty for every coupon
+-- Returns  false for an unknown shard, else {coupons looked at so far, coupons issued, coupons that would change here,
+--          how many of them are over, what they are worth, what the budget must cover again}
 local state = load_state(KEYS[1])
 if not state then
   return false
@@ -20,7 +20,8 @@ for base = first, last - 1, state.block_size do
     bring_up_to_date(record, state, now)
     local is_over = record.status == EXPIRED
     if (is_over or record.status == ISSUED or record.status == RESERVED)
-      and concerns(extension, scope, record, record.expires_at) and lift(extension, record.expires_at) > record.expires_at then
+      and concerns(extension, scope, record, record.expires_at)
+      and lift(extension, record.expires_at) > record.expires_at then
       changed = changed + 1
       revived = revived + (is_over and 1 or 0)
       liability = liability + worth(state, record)

@@ -1,8 +1,8 @@
 -- Undoes an extension in a shard: from this write on it holds no longer, save for coupons that were used meanwhile.
 -- Uses     clock, state, sweep
 -- KEYS[1]  the shard's state
--- ARGV     number of the extension; undone_at or 0 for now; how many extensions there were then, or 0 for all there are;
---          milliseconds within which it can be undone; reason, actor
+-- ARGV     number of the extension; undone_at or 0 for now; how many extensions there were then, or 0 for all there
+--          are; milliseconds within which it can be undone; reason, actor
 -- Returns  false for an unknown shard, {unknown}, {undone} once it is, by whomever, or {undo_window_over, when it was}
 local state_key, number = KEYS[1], tonumber(ARGV[1])
 local state = load_state(state_key)

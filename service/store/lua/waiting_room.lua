@@ -1,8 +1,8 @@
 -- Brings one campaign's waiting room to the present moment, and hands out places in its line.
 -- Uses     clock, state
 -- KEYS[1]  the first shard's state
--- ARGV     share of the users let in (permille), ramp (ms), its start (permille), shards, how long a call counts (ms), the
---          most that may wait, places wanted, MessagePack of passes: a call's first number, how many passed, …
+-- ARGV     share of the users let in (permille), ramp (ms), its start (permille), shards, how long a call counts (ms),
+--          the most that may wait, places wanted, MessagePack of passes: a call's first number, how many passed, …
 -- Returns  false for an unknown shard; {not_running, status}; else {line, now, opened_at or 0, 1 if the operator has
 --          paused the campaign, rate, next number, called, first place handed out, places, {at, first, passed, …},
 --          how many of those called had not come when their calls ended just now};

@@ -6,8 +6,8 @@ local function mark(record, byte)
   end
 end
 
--- A coupon remembers that it was used under an extension which its undoing must spare. `may_forget(extension)` tells for
--- which extensions that would be lost otherwise.
+-- A coupon remembers that it was used under an extension which its undoing must spare. `may_forget(extension)` tells
+-- for which extensions that would be lost otherwise.
 local function keep_what_was_used(record, extensions, may_forget)
   local redemption = record.redemption
   for i = extensions_before(extensions, record.sequence) + 1, redemption and #extensions or 0 do

@@ -1,7 +1,7 @@
--- A shard's extensions, in the order in which they were made: made_at, issued (how many coupons there were), until_ms or
--- by_ms; include_expired where coupons come back that were over; scoped where it holds only for coupons marked with it;
--- once undone, undone_made and undone_issued (how many extensions and coupons there were) and undone_at, and undoing
--- until every coupon has it written.
+-- A shard's extensions, in the order in which they were made: made_at, issued (how many coupons there were), until_ms
+-- or by_ms; include_expired where coupons come back that were over; scoped where it holds only for coupons marked with
+-- it; once undone, undone_made and undone_issued (how many extensions and coupons there were) and undone_at, and
+-- undoing until every coupon has it written.
 -- A mark is a byte of a record: the number of a scoped extension that concerns the coupon; or, with KEPT added, of an
 -- extension that holds for good, since the coupon was used before it was undone.
 local KEPT = 128
@@ -17,8 +17,8 @@ local function lift(extension, expires_at)
   return math.max(expires_at, lifted)
 end
 
--- The expiry after extensions `from` to `to` of those that hold for every coupon and were not undone: each lifts what was
--- still valid when it was made.
+-- The expiry after extensions `from` to `to` of those that hold for every coupon and were not undone: each lifts what
+-- was still valid when it was made.
 local function extend_expiry(expires_at, extensions, from, to)
   for i = from, to do
     local extension = extensions[i]
@@ -30,9 +30,9 @@ local function extend_expiry(expires_at, extensions, from, to)
   return expires_at
 end
 
--- The expiry after extensions `from` to `to`, some of them undone. `holds(i, made)` tells whether extension i holds, now or,
--- where `made` is given, when that extension was made: what an extension found valid then, it has lifted, whatever was
--- undone since.
+-- The expiry after extensions `from` to `to`, some of them undone. `holds(i, made)` tells whether extension i holds,
+-- now or, where `made` is given, when that extension was made: what an extension found valid then, it has lifted,
+-- whatever was undone since.
 local function fold(expires_at, extensions, from, to, holds)
   local found_valid = {}
   local function expiry_after(last, made)

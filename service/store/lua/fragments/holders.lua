@@ -10,7 +10,8 @@ local function order_place(state_key, limits, redemption)
   local function part(from)
     return tonumber(string.sub(digest, from, from + 7), 16)
   end
-  return key_of(state_key, 'orders:' .. integer(part(1) % limits.order_buckets)), struct.pack('>I4I4', part(9), part(17))
+  return key_of(state_key, 'orders:' .. integer(part(1) % limits.order_buckets)),
+    struct.pack('>I4I4', part(9), part(17))
 end
 
 local function order_sequences(key, field)

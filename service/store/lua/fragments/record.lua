@@ -1,6 +1,6 @@
--- A coupon's packed record, big-endian: status, extensions applied, attempts, issued, starts and expires at (ms),
--- user; the amount, if it was drawn from a pot, which DRAWN added to the status tells; the marks, which MARKED added to
--- the extensions applied tells; and, once there was a redemption, its status, at, hold until, discount, merchant, order.
+-- A coupon's packed record, big-endian: status, extensions applied, attempts, issued, starts and expires at (ms), user;
+-- the amount, if it was drawn from a pot, which DRAWN added to the status tells; the marks, which MARKED added to the
+-- extensions applied tells; and, once there was a redemption, its status, at, hold until, discount, merchant, order.
 -- Uses     benefit
 -- Bc0 is a text behind a byte that tells its length; c0 is amount and marks, packed already.
 local TEXT = 'Bc0'

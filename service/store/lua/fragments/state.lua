@@ -2,8 +2,8 @@
 -- Every key of a decision shares the state key's prefix and so its slot.
 local COUNTERS = { 'issued', 'outstanding', 'reserved', 'redeemed', 'expired', 'deactivated', 'committed' }
 
--- The configuration of a shard whose coupons lie in rows (see the fragment block) begins with a byte that MessagePack never
--- uses: versions that know no rows fail at it, before they have written anything.
+-- The configuration of a shard whose coupons lie in rows (see the fragment block) begins with a byte that MessagePack
+-- never uses: versions that know no rows fail at it, before they have written anything.
 local ROWS = '\193'
 -- How many records share one hash, with rows and without; what a record costs to find grows with it.
 local BLOCK_SIZE, FIRST_BLOCK_SIZE = 32, 128

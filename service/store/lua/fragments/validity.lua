@@ -36,8 +36,8 @@ local function add_duration(instant, days, exact_ms, offsets)
 end
 
 -- The window of a coupon of that sequence issued then, when `made` extensions had been made; without a sequence, of the
--- next coupon, as if it were of the first wave. Where every coupon expires at the same instant extensions have moved that
--- instant; where validity counts from issue they concern earlier coupons only. All coupons of one instant expire
+-- next coupon, as if it were of the first wave. Where every coupon expires at the same instant extensions have moved
+-- that instant; where validity counts from issue they concern earlier coupons only. All coupons of one instant expire
 -- together, whatever their wave, so that the sequence stays the index of expiries.
 local function window_of(validity, issued_at, extensions, made, sequence)
   local waves = validity.waves

@@ -26,8 +26,8 @@ local function spread(block, part)
   end
 end
 
--- That sequence's block: its parts in order, and the records of their own by their places, as they are packed. One look at a
--- listpack costs less than one for each.
+-- That sequence's block: its parts in order, and the records of their own by their places, as they are packed. One look
+-- at a listpack costs less than one for each.
 local function read_block(state, sequence)
   local key, size = block_key(state, sequence), state.block_size
   local block, fields = { key = key, rows = {}, parts = {}, is_own = {}, records = {} }, redis.call('HGETALL', key)
@@ -54,8 +54,8 @@ local function read_records(state, sequence)
   return block
 end
 
--- Writes back what has changed since the block was read: the shared records of its parts, and `records` at the places that
--- `changed` tells. Those of a part that was spread and still agree, or agree again, go on sharing a record.
+-- Writes back what has changed since the block was read: the shared records of its parts, and `records` at the places
+-- that `changed` tells. Those of a part that was spread and still agree, or agree again, go on sharing a record.
 local function write_block(state, block, changed)
   local records, is_own, fields = block.records, block.is_own, {}
 
