@@ -45,7 +45,8 @@ class Rounds:
             wrong = self._wrong(load, answers, connections, before, after)
             if not wrong:
                 return replace(sample, attempt=attempt)
-            if load is Load.PAUSED or not _paused_between(before, after):
+            # A pause in its midst: by the time that a run is counted up the breaker may issue again.
+            if load is Load.PAUSED or not after.since(before, KINDS[Load.PAUSED].outcome):
                 break
         raise _wrong_run(load, wrong)
 
@@ -116,12 +117,6 @@ class Rounds:
                 break
             seen = again
         return seen
-
-
-def _paused_between(before: Tally, after: Tally) -> bool:
-    """Whether the breaker refused anybody; by the time that a run is counted up it may issue again."""
-    outcome = KINDS[Load.PAUSED].outcome
-    return after.outcomes.get(outcome, 0) > before.outcomes.get(outcome, 0)
 
 
 def _wrong_run(load: Load, wrong: Sequence[str]) -> CommandError:

@@ -39,6 +39,10 @@ class Tally:
     stock_taken: int = 0
     conservation_error: int = 0
 
+    def since(self, before: "Tally", outcome: str) -> int:
+        """How often that outcome has come since an earlier tally."""
+        return self.outcomes.get(outcome, 0) - before.outcomes.get(outcome, 0)
+
 
 def answer_violations(answers: Answers, outcome: str) -> Iterator[str]:
     """What is wrong with the answers of a run in which every request should have had one outcome."""
@@ -55,7 +59,7 @@ def ledger_violations(answers: Answers, connections: int, outcome: str, before: 
     """
     least, most = answers.requests, answers.requests + connections
     for name in {outcome, *after.outcomes}:
-        grown = after.outcomes.get(name, 0) - before.outcomes.get(name, 0)
+        grown = after.since(before, name)
         if not (least <= grown <= most if name == outcome else grown == 0):
             yield f"{answers.requests:,} requests were answered, and {grown:,} counted as {name}"
     grown = after.issued - before.issued

@@ -52,6 +52,8 @@ OPERATOR_PAUSE_RETRY_S = 30
 """What a caller is told to wait while an operator has paused the campaign: nobody knows when he resumes it."""
 SEED_BYTES: Final = 16
 REPLAYED: Final = Struct(">5Q")
+FIRST_ATTEMPT: Final = 1
+"""Nearly every redemption is its coupon's first, so that one is told by nothing but its discount."""
 MOST_REFUSALS: Final = 256
 """So many different refusals are kept, each as it was read."""
 
@@ -148,7 +150,7 @@ class CouponStore:
         now_ms, results = msgpack.unpackb(reply, raw=True)
         validity = campaign.campaign.validity
         return [
-            Redeemed(_redemption_now(shard, request, 1, result, now_ms))
+            Redeemed(_redemption_now(shard, request, FIRST_ATTEMPT, result, now_ms))
             if isinstance(result, int)
             else _other_redeem_outcome(shard, request, validity, result, now_ms)
             for request, result in zip(batch, results, strict=True)

@@ -234,3 +234,4 @@ async def test_a_hold_is_bounded_and_goes_with_hold(api: Caller, room: Room) -> 
         "hold_for": "must be between PT1S and PT24H"
     }
     assert field_errors(await api.redeem(code, hold_for="PT1M")) == {"hold_for": "goes with hold"}
+    assert set(field_errors(await api.redeem(code, hold="yes", hold_for="PT1M"))) == {"hold"}

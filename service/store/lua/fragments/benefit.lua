@@ -11,8 +11,7 @@ end
 -- What comes off an order, whose amount is negative where nobody told it. Whole hundreds first: the product of an
 -- amount and a percentage would lose digits.
 local function discount_of(state, record, order_amount)
-  local config = state.config
-  local percent, most = config.percent, record.amount or config.amount
+  local percent, most = state.config.percent, worth(state, record)
   if order_amount < 0 then
     return most
   elseif percent then
