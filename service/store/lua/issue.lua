@@ -80,15 +80,27 @@ local function claimed_sequence(claims, digest)
   return at and struct.unpack('>I5', claims, at + 8)
 end
 
+-- Whoever lost his answer with others comes back with them, and his coupon lies beside theirs: a row is read once.
+local rows = {}
+
+local function row_of(sequence)
+  local number = math.floor(sequence / ROW)
+  local row = rows[number]
+  if row == nil then
+    row = redis.call('HGET', block_key(state, sequence), row_field(state, sequence % state.block_size))
+    rows[number] = row
+  end
+  return row
+end
+
 -- What has made a coupon's first answer and never changes: when it was issued, and the amount that it has drawn.
-local function read_first_answer(state, sequence)
-  local key, place = block_key(state, sequence), sequence % state.block_size
-  local row = state.in_rows and redis.call('HGET', key, row_field(state, place))
+local function read_first_answer(sequence)
+  local row = state.in_rows and row_of(sequence)
   local at = row and find_part(row, sequence)
   if at then
     return struct.unpack('>I6', row, at + ISSUED_AT - 1), nil
   end
-  local record = unpack_record(redis.call('HGET', key, place))
+  local record = unpack_record(redis.call('HGET', block_key(state, sequence), sequence % state.block_size))
   return record.issued_at, record.amount
 end
 
@@ -96,7 +108,7 @@ end
 local function replayed(sequence)
   local issued_at, amount = now, pot and pot.amounts[sequence]
   if sequence < issued_before then
-    issued_at, amount = read_first_answer(state, sequence)
+    issued_at, amount = read_first_answer(sequence)
   end
   local first_starts_at, first_expires_at = window_of(config.validity, issued_at, state.extensions,
     extensions_before(state.extensions, sequence), sequence)
