@@ -3,7 +3,7 @@
 import json
 import resource
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +63,14 @@ def last_words(wrk: subprocess.Popen[str], seconds: float) -> str:
 
 @contextmanager
 def visiting(
-    port: int, wishes: tuple[str, ...], connections: int, seconds: float, core: int
+    port: int, wishes: tuple[str, ...], connections: int, seconds: float, core: int, launcher: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[str]]:
-    """The people, for at most that long; they are gone when the block ends. Raises CommandError."""
+    """The people, for at most that long; they are gone when the block ends. Raises CommandError.
+
+    `launcher` stands before the command, as `chrt` does.
+    """
     command = (
+        *launcher,
         *("wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds:.0f}s"),
         *("--timeout", f"{ANSWER_TIMEOUT_S}s", "--script", str(SCRIPT), f"http://127.0.0.1:{port}", "--", *wishes),
     )
@@ -78,10 +82,10 @@ def visiting(
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                start_new_session=True,
+                process_group=0,
             )
     except FileNotFoundError as error:
-        raise CommandError("wrk is not installed", ExitCode.REFUSED) from error
+        raise CommandError(f"{command[0]} is not installed", ExitCode.REFUSED) from error
     with wrk:
         try:
             yield wrk

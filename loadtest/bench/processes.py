@@ -5,7 +5,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,13 @@ START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 20.0
 POLL_S: Final = 0.02
 LAST_WORDS: Final = 3
-LEAST_PRIORITY: Final = 19
+IDLY: Final = ("chrt", "--idle", "0")
+"""Put before a command whose program plays people with computers of their own: it runs only where nobody else would.
+
+The kernel tells so within a session at most, where it shares its time out between sessions first, as Linux does for
+desktops; and a program of low priority that runs already still keeps one that wakes up waiting, for a millisecond.
+So all that is started here stays in the caller's session.
+"""
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -47,17 +53,6 @@ def pinned(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def yield_to_others(process: subprocess.Popen[str]) -> None:
-    """Let everybody else go before a program that leads a session: it plays people who have computers of their own.
-
-    Where the kernel shares its time out between sessions first, as Linux does for desktops, a process's own priority
-    counts within its session only.
-    """
-    os.setpriority(os.PRIO_PGRP, process.pid, LEAST_PRIORITY)
-    with suppress(OSError):
-        Path(f"/proc/{process.pid}/autogroup").write_text(str(LEAST_PRIORITY))
-
-
 @contextmanager
 def running(
     command: Sequence[str], core: int, said: Path, environment: Mapping[str, str], inherited: Sequence[int] = ()
@@ -76,7 +71,7 @@ def running(
                 stdout=output,
                 stderr=output,
                 # Ctrl-C is for the bench alone, which stops its programs in their order.
-                start_new_session=True,
+                process_group=0,
             )
         except FileNotFoundError as error:
             raise CommandError(f"{command[0]} is not installed", ExitCode.REFUSED) from error

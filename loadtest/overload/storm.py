@@ -9,7 +9,7 @@ from typing import Final
 from loadtest.bench import people
 from loadtest.bench.campaigns import open_campaign
 from loadtest.bench.figures import TIMES, Bound
-from loadtest.bench.processes import yield_to_others
+from loadtest.bench.processes import IDLY
 from loadtest.bench.scene import MOST_A_SECOND
 from loadtest.overload.answers import Answer, Task
 from loadtest.overload.findings import Finding, granted_percent, p99_ms, ratio
@@ -87,8 +87,8 @@ def _stampede(site: Site, connections: int, seconds: int) -> people.Visit:
     """So many people at once who want a coupon. They take no CPU time that the service or a till wants."""
     users = MOST_A_SECOND * seconds
     wishes = people.issue(ISSUING, site.new_users(users), users, "key-")
-    with people.visiting(site.issuing[0].port, wishes, connections, seconds, site.cores.load) as wrk:
-        yield_to_others(wrk)
+    port, core = site.issuing[0].port, site.cores.load
+    with people.visiting(port, wishes, connections, seconds, core, launcher=IDLY) as wrk:
         return people.read_visit(people.last_words(wrk, seconds), 0.0)
 
 

@@ -57,7 +57,7 @@ def coming(task: Task, core: int) -> Iterator[Stream]:
                 stderr=output,
                 text=True,
                 cwd=Path(__file__).parents[2],
-                start_new_session=True,
+                process_group=0,
             )
         with process:
             assert process.stdin is not None
