@@ -19,6 +19,7 @@ from service.api.parts import Parts
 from service.api.plain_request import PlainRequest
 from service.api.problems import Answer, headers_of, internal_error, not_found
 from service.api.problems import Headers as AnswerHeaders
+from service.api.turns import Turns
 from service.domain.codes import CouponAddress, split_code
 from service.domain.outcomes import IssueOutcome, NotServed, RedeemOutcome
 from service.store.catalogue import KnownCampaign
@@ -51,6 +52,7 @@ class FastLane:
     def __init__(self, parts: Parts, doorkeeper: Doorkeeper | None) -> None:
         self.parts = parts
         self.doorkeeper = doorkeeper
+        self.turns = Turns()
         self._issues = parts.settings.serve_only != "redeem"
         self._redeems = parts.settings.serve_only != "issue"
         self._default_headers: Headers = []

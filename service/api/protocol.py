@@ -1,12 +1,14 @@
 """uvicorn's HTTP behind the fast lane: a plain request on a connection that is free never reaches its parser."""
 
-from typing import Any
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.fast_lane import LANE, Exchange, FastLane
 from service.api.plain_request import plain_request
 from service.api.problems import Answer
+
+REDEMPTION: Final = b"POST /v1/coupons/"
 
 
 class FastLaneProtocol(HttpToolsProtocol):
@@ -16,15 +18,34 @@ class FastLaneProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._lane: FastLane | None = self.app_state.get(LANE)
         self._begun = b""
+        self._waits_for_turn = False
         self._waiting: Exchange | None = None
         self._is_between_requests = True
         self._answered_at_s = 0.0
 
     def data_received(self, data: bytes) -> None:
-        """Begin what of it is plain, and read the rest as uvicorn does."""
+        """Begin it; in one of the next turns, if this one has begun many and it is no redemption."""
         if self._begun:
             data = self._begun + data
             self._begun = b""
+        if self._waits_for_turn:
+            self._begun = data
+        elif self._lane is not None and not data.startswith(REDEMPTION) and self._lane.turns.is_over():
+            self._begun = data
+            self._waits_for_turn = True
+            self._lane.turns.wait(self)
+        else:
+            self._begin(data)
+
+    def read_on(self) -> None:
+        """Begin what has waited for its turn."""
+        self._waits_for_turn = False
+        data, self._begun = self._begun, b""
+        if not self.transport.is_closing():
+            self._begin(data)
+
+    def _begin(self, data: bytes) -> None:
+        """Begin what of it is plain, and read the rest as uvicorn does."""
         while data:
             taken = self._take(data, self._lane) if self._lane is not None and self._is_free() else 0
             if not taken:

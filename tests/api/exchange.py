@@ -16,12 +16,16 @@ from service.api.app import fastapi_lane
 from service.api.fast_lane import LANE, FastLane
 from service.api.parts import Parts
 from service.api.protocol import FastLaneProtocol
+from tests.api.caller import Caller, settings
+from tests.store.desk import LAUNCH, TURNABLE_CLOCK, Room
 
 REQUEST_ID: Final = (b"x-request-id", b"the-same-on-both-lanes")
 KEY: Final = (b"idempotency-key", b"first")
 LAST: Final = b"GET /livez HTTP/1.1\r\nhost: tidegate\r\nconnection: close\r\nx-request-id: last\r\n\r\n"
 """Its answer is the last on a connection, whatever came before."""
 PATIENCE_S: Final = 20
+PAUSE_MS: Final = 60_000
+"""For how long at most a test pauses the store: longer than any test, which lets it go on itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,18 @@ async def served(parts: Parts, socket: Path, front: bool, **options: Any) -> Asy
     )
     async with server:
         yield Lane(state, app_state, socket)
+
+
+@asynccontextmanager
+async def opened(room: Room, url: str, folder: Path, **options: Any) -> AsyncIterator[tuple[Lane, Parts]]:
+    """The fast lane before a running campaign that this process has met."""
+    await room.clock.set(LAUNCH)
+    parts = Parts(settings(url, group_commit={"store_timeout_ms": PAUSE_MS}), TURNABLE_CLOCK)
+    async with parts.running(), Caller(fastapi_lane(parts)) as operator:
+        await operator.open()
+        assert (await operator.issue("somebody-else")).status_code == 201
+        async with served(parts, folder / "lane", True, **options) as lane:
+            yield lane, parts
 
 
 async def until(true: Callable[[], object]) -> None:

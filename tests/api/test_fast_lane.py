@@ -2,10 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,32 +10,17 @@ from service.api import hot_calls
 from service.api.app import fastapi_lane
 from service.api.door import Doorkeeper
 from service.api.fast_lane import LANE, FastLane
-from service.api.parts import Parts
 from service.api.vocabulary import MAX_BODY_BYTES
 from service.store import catalogue
-from tests.api.caller import Caller, settings
+from tests.api.caller import Caller
 from tests.api.corpus import issue, redeem, redemptions
-from tests.api.exchange import LAST, PATIENCE_S, Ask, Lane, served, until
-from tests.store.desk import LAUNCH, TURNABLE_CLOCK, Room
+from tests.api.exchange import LAST, PATIENCE_S, PAUSE_MS, Ask, opened, until
+from tests.store.desk import Room
 
 pytestmark = pytest.mark.anyio
 
 ISSUE = issue().spelled()[0]
 VARYING = re.compile(rb"(retry-after|x-request-id): [^\r]*")
-PAUSE_MS = 60_000
-"""Longer than any test, which lets the store go on itself."""
-
-
-@asynccontextmanager
-async def opened(room: Room, url: str, folder: Path, **options: Any) -> AsyncIterator[tuple[Lane, Parts]]:
-    """The fast lane before a running campaign that this process has met."""
-    await room.clock.set(LAUNCH)
-    parts = Parts(settings(url, group_commit={"store_timeout_ms": PAUSE_MS}), TURNABLE_CLOCK)
-    async with parts.running(), Caller(fastapi_lane(parts)) as operator:
-        await operator.open()
-        assert (await operator.issue("somebody-else")).status_code == 201
-        async with served(parts, folder / "lane", True, **options) as lane:
-            yield lane, parts
 
 
 async def test_issue_and_redeem_are_answered_by_the_fast_lane(

@@ -142,6 +142,15 @@ async def test_whoever_came_together_shares_a_record_until_one_is_used(room: Roo
     assert await desk.all_coupons() == [changed.get(number, coupon) for number, coupon in enumerate(coupons)]
 
 
+async def test_repeats_of_neighbours_read_what_they_share_once(room: Room) -> None:
+    desk = await room.open()
+    wishes = [(f"user {number}", "first") for number in range(ROW)]
+    await desk.issue_batch(wishes)
+    before = (await room.client.info("commandstats"))["cmdstat_hget"]["calls"]
+    assert [type(outcome) for outcome in await desk.issue_batch(wishes)] == [Replayed] * ROW
+    assert (await room.client.info("commandstats"))["cmdstat_hget"]["calls"] == before + ROW + 1
+
+
 async def test_whoever_stands_behind_many_long_names_is_found(room: Room) -> None:
     desk = await room.open()
     await desk.issue_batch([(f"{number:064d}", "first") for number in range(ROW - 1)])
