@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from service.api.app import create_app
 from service.api.protocol import FastLaneProtocol
+from service.api.time_slices import ask_for_slices
 from service.logs import configure_logs
 from service.settings import Settings, SettingsError, read_settings
 from service.store.client import SchemaTooNew, check_schema, connect
@@ -83,6 +84,7 @@ def main() -> int:
     except (StoreError, SchemaTooNew) as error:
         print(f"tidegate: cannot use the store: {error}", file=sys.stderr)
         return 1
+    ask_for_slices(settings().serve_only)
     workers = settings().api_workers
     shared_metrics = tempfile.mkdtemp(prefix="tidegate-metrics-") if workers > 1 else None
     if shared_metrics:
