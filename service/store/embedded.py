@@ -43,7 +43,7 @@ save ""
 appendonly yes
 appendfsync always
 no-appendfsync-on-rewrite no
-auto-aof-rewrite-min-size 256mb
+auto-aof-rewrite-min-size 268435456
 aof-load-truncated yes
 maxmemory-policy noeviction
 activedefrag no
