@@ -9,6 +9,7 @@ from service.api.plain_request import plain_request
 from service.api.problems import Answer
 
 REDEMPTION: Final = b"POST /v1/coupons/"
+"""So begins a request to redeem, which waits for nobody's turn."""
 
 
 class FastLaneProtocol(HttpToolsProtocol):
@@ -30,12 +31,11 @@ class FastLaneProtocol(HttpToolsProtocol):
             self._begun = b""
         if self._waits_for_turn:
             self._begun = data
-        elif self._lane is not None and not data.startswith(REDEMPTION) and self._lane.turns.is_over():
+        elif self._lane is None or data.startswith(REDEMPTION) or self._lane.turns.admits(self):
+            self._begin(data)
+        else:
             self._begun = data
             self._waits_for_turn = True
-            self._lane.turns.wait(self)
-        else:
-            self._begin(data)
 
     def read_on(self) -> None:
         """Begin what has waited for its turn."""
@@ -43,6 +43,12 @@ class FastLaneProtocol(HttpToolsProtocol):
         data, self._begun = self._begun, b""
         if not self.transport.is_closing():
             self._begin(data)
+
+    def shutdown(self) -> None:
+        """Close, once what has arrived is answered."""
+        if self._waits_for_turn:
+            self.read_on()
+        super().shutdown()
 
     def _begin(self, data: bytes) -> None:
         """Begin what of it is plain, and read the rest as uvicorn does."""

@@ -14,9 +14,11 @@ from typing import Final
 
 from service.settings import Group
 
-SHORTEST_NS: Final = 100_000
-LONGEST_NS: Final = 100_000_000
-"""The kernel's own bounds."""
+SHORT_NS: Final = 100_000
+"""The shortest that there is."""
+LONG_NS: Final = 4_000_000
+"""Longer than what everybody has by default, 3 ms at most, and no longer than between two of most kernels' ticks: two
+processes that issue on one core wait so long for each other."""
 
 _SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
 """The C library has had no function for this call for most of its life; these are the kernel's numbers."""
@@ -33,7 +35,7 @@ def ask_for_slices(serves: Group | None) -> None:
     # Whoever was started with another policy was given it for a reason.
     if not sys.platform.startswith("linux") or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return
-    slice_ns = SHORTEST_NS if serves == "redeem" else LONGEST_NS
+    slice_ns = SHORT_NS if serves == "redeem" else LONG_NS
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, slice_ns, 0, 0)
     ctypes.CDLL(None).syscall(number, 0, attributes, 0)

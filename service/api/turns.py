@@ -27,18 +27,15 @@ class Turns:
         self._waiting: deque[Reader] = deque()
         self._ends_soon = False
 
-    def is_over(self) -> bool:
-        """Whether this turn has begun as many requests as it may; if not, one more."""
+    def admits(self, reader: Reader) -> bool:
+        """Whether the reader may begin a request at once; if not, it is asked to read on in one of the next turns."""
         if not self._ends_soon:
             self._end_soon()
         if not self._left:
-            return True
+            self._waiting.append(reader)
+            return False
         self._left -= 1
-        return False
-
-    def wait(self, reader: Reader) -> None:
-        """Have the reader read on in one of the next turns."""
-        self._waiting.append(reader)
+        return True
 
     def _end_soon(self) -> None:
         self._ends_soon = True

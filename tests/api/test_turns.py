@@ -23,11 +23,9 @@ class HeldTurns(Turns):
         super().__init__()
         self.held: list[Reader] = []
 
-    def is_over(self) -> bool:
-        return True
-
-    def wait(self, reader: Reader) -> None:
+    def admits(self, reader: Reader) -> bool:
         self.held.append(reader)
+        return False
 
 
 async def test_a_redemption_is_begun_before_a_crowd_that_was_there_first(
@@ -78,6 +76,22 @@ async def test_whoever_hangs_up_before_his_turn_gets_no_coupon(room: Room, store
         (gone,) = turns.held
         gone.read_on()
         assert parts.issuing._waiting == 0
+
+
+async def test_told_to_stop_it_answers_those_who_wait_for_their_turn(
+    room: Room, store_url: str, tmp_path: Path
+) -> None:
+    async with opened(room, store_url, tmp_path) as (lane, _):
+        turns = lane.app_state[LANE].turns = HeldTurns()
+        answered = asyncio.create_task(lane.converse(issue().spelled()))
+        await until(lambda: turns.held)
+        for connection in list(lane.state.connections):
+            connection.shutdown()
+        # His turn comes all the same, and he has had it.
+        turns.held[0].read_on()
+        answer = await answered
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert b"\r\nconnection: close\r\n" in answer
 
 
 async def test_a_redemption_needs_no_turn(room: Room, store_url: str, tmp_path: Path) -> None:
