@@ -10,7 +10,7 @@ from loadtest.bench.figures import TIMES, Bound
 from loadtest.overload.answers import Answer, Task
 from loadtest.overload.findings import Finding
 from loadtest.overload.site import Site
-from loadtest.overload.stream import coming
+from loadtest.overload.stream import coming, visit
 from loadtest.overload.watch import watching
 from service.domain.breaker import BreakerPolicy, Mode
 from service.domain.ramp import ALL
@@ -18,6 +18,8 @@ from service.domain.ramp import ALL
 CAMPAIGN: Final = "overload-reopening"
 PAUSE_S: Final = 10
 GATHERING_S: Final = 8
+BEFORE_S: Final = 3
+"""Whoever is sent away is told to come back by what a process has served of late, so each serves people before."""
 WINDOW_S: Final = 5
 SPARE_S: Final = 10.0
 POLICY: Final = BreakerPolicy()
@@ -29,8 +31,13 @@ def rehearse(site: Site, waiters: int) -> Iterator[Finding]:
     open_campaign(site.remote, CAMPAIGN)
     ramp_s = POLICY.ramp_ms / 1000
     leave_after_s = PAUSE_S + 2 * ramp_s + SPARE_S
-    first = site.new_users(waiters)
     per_second = waiters / GATHERING_S
+    before = round(per_second * BEFORE_S)
+    visit(
+        Task("issue", CAMPAIGN, site.ports, before, per_second, BEFORE_S + SPARE_S, 256, site.new_users(before)),
+        site.cores.load,
+    )
+    first = site.new_users(waiters)
     task = Task("issue", CAMPAIGN, site.ports, waiters, per_second, leave_after_s, 256, first, patient=True)
     with watching(site) as watch:
         site.override(Mode.FORCED_OPEN, PAUSE_S)
