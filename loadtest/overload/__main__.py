@@ -43,19 +43,22 @@ class Options:
 
     @property
     def acts(self) -> Mapping[str, Act]:
-        """All acts by name, in their order: what may leave the breaker open comes last."""
+        """All acts by name, in their order: what may leave the breaker open comes last.
+
+        Reopening comes first: processes that have served a stampede of late invite people as thick as that.
+        """
         return {
+            "reopening": partial(reopening.rehearse, waiters=self.waiters),
             "bucket": partial(bucket.rehearse, seconds=self.bucket_seconds),
             "operator": operator.rehearse,
             "refusal": partial(refusal.rehearse, seconds=self.seconds),
             "storm": partial(storm.rehearse, seconds=self.seconds),
-            "reopening": partial(reopening.rehearse, waiters=self.waiters),
             "hung": partial(outage.rehearse, kind="hung", seconds=self.outage_seconds),
             "killed": partial(outage.rehearse, kind="killed", seconds=self.outage_seconds),
         }
 
 
-ACTS: Final = ("bucket", "operator", "refusal", "storm", "reopening", "hung", "killed")
+ACTS: Final = ("reopening", "bucket", "operator", "refusal", "storm", "hung", "killed")
 FULL_LENGTH: Final = {"seconds": 12, "bucket_seconds": 60, "outage_seconds": 30}
 """The bounds speak of so long, and a p99 of 1,200 redemptions is steadier than one of 400; less shows a change."""
 BOUNDS: Final = {

@@ -19,7 +19,7 @@ CAMPAIGN: Final = "overload-reopening"
 PAUSE_S: Final = 10
 GATHERING_S: Final = 8
 BEFORE_S: Final = 3
-"""Whoever is sent away is told to come back by what a process has served of late, so each serves people before."""
+"""A process tells those whom it sends away when to come by what it has served of late, so people are served before."""
 WINDOW_S: Final = 5
 SPARE_S: Final = 10.0
 POLICY: Final = BreakerPolicy()
@@ -31,14 +31,14 @@ def rehearse(site: Site, waiters: int) -> Iterator[Finding]:
     open_campaign(site.remote, CAMPAIGN)
     ramp_s = POLICY.ramp_ms / 1000
     leave_after_s = PAUSE_S + 2 * ramp_s + SPARE_S
-    per_second = waiters / GATHERING_S
-    before = round(per_second * BEFORE_S)
+    full_rate = ramp_full_rate(waiters)
+    before = round(full_rate * BEFORE_S)
     visit(
-        Task("issue", CAMPAIGN, site.ports, before, per_second, BEFORE_S + SPARE_S, 256, site.new_users(before)),
+        Task("issue", CAMPAIGN, site.ports, before, full_rate, BEFORE_S + SPARE_S, 256, site.new_users(before)),
         site.cores.load,
     )
     first = site.new_users(waiters)
-    task = Task("issue", CAMPAIGN, site.ports, waiters, per_second, leave_after_s, 256, first, patient=True)
+    task = Task("issue", CAMPAIGN, site.ports, waiters, waiters / GATHERING_S, leave_after_s, 256, first, patient=True)
     with watching(site) as watch:
         site.override(Mode.FORCED_OPEN, PAUSE_S)
         began_s = time.monotonic()
@@ -53,12 +53,17 @@ def rehearse(site: Site, waiters: int) -> Iterator[Finding]:
     yield Finding(promise, Bound(1.1, TIMES), fullest, how)
     yield Finding("Reopening: further pauses", Bound(0, "pauses"), pauses - 1, how)
     yield Finding("Reopening: waiters served", Bound(100, "%", True), 100 * served / waiters, how)
+    site.reopen()
+
+
+def ramp_full_rate(waiters: int) -> float:
+    """How many a second the ramp lets in when it is full, if it lets so many in from its beginning to its end."""
+    start = POLICY.ramp_start_permille / ALL
+    return waiters / (POLICY.ramp_ms / 1000 * (1 + start) / 2)
 
 
 def fullest_ratio(answers: Sequence[Answer], waiters: int, reopened_s: float) -> float:
     """How many came in the fullest window since then, of those that the ramp lets in in as long when it is full."""
-    start = POLICY.ramp_start_permille / ALL
-    full_rate = waiters / (POLICY.ramp_ms / 1000 * (1 + start) / 2)
     since = (answer.asked_s - reopened_s for answer in answers)
     windows = Counter(int(after_s // WINDOW_S) for after_s in since if after_s >= 0)
-    return max(windows.values(), default=0) / WINDOW_S / full_rate
+    return max(windows.values(), default=0) / WINDOW_S / ramp_full_rate(waiters)
