@@ -60,7 +60,7 @@ class Options:
 
 ACTS: Final = ("reopening", "bucket", "operator", "refusal", "storm", "hung", "killed")
 FULL_LENGTH: Final = {"seconds": 12, "bucket_seconds": 60, "outage_seconds": 30}
-"""The bounds speak of so long, and a p99 of 1,200 redemptions is steadier than one of 400; less shows a change."""
+"""The bounds speak of so long, and a p99 of more redemptions is steadier; less shows a change."""
 BOUNDS: Final = {
     "seconds": (1, 60),
     "bucket_seconds": (1, 600),

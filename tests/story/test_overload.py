@@ -105,13 +105,13 @@ def test_bad_arguments_are_refused_in_one_line(arguments: list[str], capsys: pyt
 
 
 def test_every_act_can_be_named() -> None:
-    assert set(parse(None).acts) == set(ACTS) == set(parse(["--only", *ACTS]).only)
+    assert set(parse([]).acts) == set(ACTS) == set(parse(["--only", *ACTS]).only)
 
 
 def test_the_full_length_is_what_the_bounds_ask_for_unless_another_is_named() -> None:
     full = parse(["--full"])
     assert (full.bucket_seconds, full.outage_seconds) == (60, 30)
-    assert (parse(["--full", "--outage-seconds", "5"]).outage_seconds, parse(None).outage_seconds) == (5, 10)
+    assert (parse(["--full", "--outage-seconds", "5"]).outage_seconds, parse([]).outage_seconds) == (5, 10)
 
 
 def test_a_short_rehearsal_tells_what_it_saw_and_leaves_nothing_behind(tmp_path: Path) -> None:
