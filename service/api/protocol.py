@@ -30,6 +30,8 @@ class FastLaneProtocol(HttpToolsProtocol):
             data = self._begun + data
             self._begun = b""
         if self._waits_for_turn:
+            # Whoever sends on and on is not listened to until it is his turn.
+            self.flow.pause_reading()
             self._begun = data
         elif self._lane is None or data.startswith(REDEMPTION) or self._lane.turns.admits(self):
             self._begin(data)
@@ -42,6 +44,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         self._waits_for_turn = False
         data, self._begun = self._begun, b""
         if not self.transport.is_closing():
+            self.flow.resume_reading()
             self._begin(data)
 
     def shutdown(self) -> None:
