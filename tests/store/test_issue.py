@@ -1,6 +1,6 @@
 """What a user gets who asks for a coupon, and what a repeat of the same request gets."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 
@@ -18,6 +18,7 @@ from service.domain.outcomes import (
     UnknownCampaign,
 )
 from service.domain.validity import FixedValidity
+from service.store.scripts import StoreRefused
 from tests.store.desk import EXPIRY, LATER, LAUNCH, Room
 
 pytestmark = pytest.mark.anyio
@@ -153,6 +154,15 @@ async def test_the_same_key_twice_in_one_batch_is_one_coupon(room: Room) -> None
     assert (await desk.counters()).issued == 2
 
 
+async def test_whoever_comes_twice_behind_a_repeat_gets_one_coupon(room: Room) -> None:
+    desk = await room.open(max_coupons_per_user=1)
+    await desk.issue("ann")
+    outcomes = await desk.issue_batch([("ann", "first"), ("bob", "1"), ("bob", "1"), ("bob", "2"), ("cid", "1")])
+    assert [type(outcome) for outcome in outcomes] == [Replayed, Issued, Replayed, PerUserLimit, Issued]
+    assert (await desk.counters()).issued == 3
+    assert [coupon.user_id for coupon in await desk.all_coupons()] == ["ann", "bob", "cid"]
+
+
 async def test_a_repeat_is_answered_whatever_has_become_of_the_campaign(room: Room) -> None:
     desk = await room.open(max_coupons=1, budget=Money(2500, "CNY"), issue_rate=Rate(1, 1), user_rate=Rate(1, 1))
     assert await desk.issue("ann") == FIRST
@@ -171,6 +181,31 @@ async def test_a_repeat_is_answered_over_the_users_limit_and_rate(room: Room) ->
     assert await desk.issue("ann") == FIRST
     assert await desk.issue("ann", "second") == PerUserLimit()
     assert await desk.issue("ann") == FIRST_AGAIN
+
+
+async def test_a_store_that_takes_no_writes_answers_repeats_and_issues_nothing(room: Room) -> None:
+    desk = await room.open()
+    assert await desk.issue("ann") == FIRST
+    before = await room.everything()
+    await room.client.config_set("maxmemory", 1)
+    try:
+        assert await desk.issue("ann") == FIRST_AGAIN
+        with pytest.raises(StoreRefused):
+            await desk.issue_batch([("bob", "first"), ("ann", "first")])
+    finally:
+        await room.client.config_set("maxmemory", 0)
+    assert await room.everything() == before
+
+
+async def test_repeats_and_first_requests_mix_in_one_batch(room: Room) -> None:
+    desk = await room.open(max_coupons_per_user=2)
+    served = [f"user {number}" for number in range(0, 40, 2)]
+    first = await desk.issue_batch([(user, "first") for user in served])
+    outcomes = await desk.issue_batch([(f"user {number}", "first") for number in range(40)])
+    repeats, others = outcomes[::2], outcomes[1::2]
+    assert [Issued(*astuple(outcome)) for outcome in repeats if isinstance(outcome, Replayed)] == first
+    assert [outcome.sequence for outcome in others if isinstance(outcome, Issued)] == [*range(20, 40)]
+    assert (await desk.counters()).issued == 40
 
 
 @pytest.mark.parametrize("fate", ["redeem", "deactivate"])

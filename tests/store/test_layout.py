@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import astuple, replace
+from random import Random
 
 import pytest
 from redis.exceptions import ResponseError
@@ -10,7 +11,7 @@ from redis.exceptions import ResponseError
 from service.domain.coupon import Coupon, CouponStatus
 from service.domain.extension import Scope
 from service.domain.money import Money
-from service.domain.outcomes import BudgetExhausted, Issued, PerUserLimit, Redeemed, Replayed, SoldOut
+from service.domain.outcomes import BudgetExhausted, Issued, IssueOutcome, PerUserLimit, Redeemed, Replayed, SoldOut
 from service.store import extensions, keys
 from service.store.catalogue import KnownCampaign
 from tests.store.desk import CLOCK_KEY, EXPIRY, LATER, SECRET, Desk, Room, a_campaign
@@ -149,6 +150,22 @@ async def test_repeats_of_neighbours_read_what_they_share_once(room: Room) -> No
     before = (await room.client.info("commandstats"))["cmdstat_hget"]["calls"]
     assert [type(outcome) for outcome in await desk.issue_batch(wishes)] == [Replayed] * ROW
     assert (await room.client.info("commandstats"))["cmdstat_hget"]["calls"] == before + ROW + 1
+
+
+async def test_repeats_in_any_order_get_their_own_answers(room: Room) -> None:
+    desk = await room.open()
+    first: dict[str, IssueOutcome] = {}
+    for batch in ([0], [1, 2], range(3, 21), [21], range(22, 40)):
+        users = [f"user {number}" for number in batch]
+        first |= zip(users, await desk.issue_batch([(user, "first") for user in users]), strict=True)
+        await room.clock.advance(1)
+    await desk.redeem(5)
+    users = [*first]
+    for order in (users, users[::-1], Random(1).sample(users, 40), Random(2).choices(users, k=80)):
+        again = await desk.issue_batch([(user, "first") for user in order])
+        assert [Issued(*astuple(outcome)) for outcome in again if isinstance(outcome, Replayed)] == [
+            first[user] for user in order
+        ]
 
 
 async def test_whoever_stands_behind_many_long_names_is_found(room: Room) -> None:

@@ -26,12 +26,10 @@ SIGMAS: Final = 4.5
 """Seeds are fixed, so that the figures are always the same; further off than this they would speak of a bias."""
 MOST: Final = 10**14
 DRAW_ALL: Final = """
-local amounts, left = {}, tonumber(ARGV[1])
-local shares, least = tonumber(ARGV[2]), tonumber(ARGV[3])
-for sequence = 0, shares - 1 do
-  local amount = draw_share(left, shares - sequence, least, ARGV[4], integer(sequence))
-  left = left - amount
-  amounts[sequence + 1] = integer(amount)
+local config = { pot = tonumber(ARGV[1]), max_coupons = tonumber(ARGV[2]), min_share = tonumber(ARGV[3]) }
+local pot, amounts = open_pot('no state', config, ARGV[4]), {}
+for sequence = 0, config.max_coupons - 1 do
+  amounts[sequence + 1] = integer(pot.draw(sequence))
 end
 return amounts
 """

@@ -1,6 +1,6 @@
 -- Writes an extension through to the next coupons it concerns, and its own checkpoint with them, in one step. What was
 -- undone before this extension was made must have been written through first.
--- Uses     clock, state, events, extension, benefit, record, whole_block, coupon, sweep, scope
+-- Uses     clock, state, events, extension, record, whole_block, coupon, sweep, scope, marks, repack
 -- KEYS[1]  the shard's state
 -- ARGV     number of the extension, the most coupons to look at (a multiple of a block)
 -- Returns  false for an unknown shard or extension, or one that must wait, else {done, total}

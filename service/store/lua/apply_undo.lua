@@ -1,6 +1,6 @@
 -- Writes the undoing of an extension through to the next coupons, and its own checkpoint with them, in one step. The
 -- extensions made before it must have been written through first.
--- Uses     state, events, record, whole_block, coupon, sweep
+-- Uses     state, events, record, whole_block, coupon, sweep, repack
 -- KEYS[1]  the shard's state
 -- ARGV     number of the extension, the most coupons to look at (a multiple of a block)
 -- Returns  false for an unknown shard, an extension that is not undone, or one that must wait, else {done, total}

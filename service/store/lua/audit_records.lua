@@ -1,5 +1,5 @@
 -- The statuses and drawn amounts of the next coupons as their records have them, and the last event that led to them.
--- Uses     state, events, benefit, record, whole_block
+-- Uses     state, events, record, whole_block
 -- KEYS[1]  the shard's state
 -- ARGV     first sequence (the first of a block), how many coupons to look at (a multiple of a block)
 -- Returns  {last event, a byte a coupon: its status, 0 where there is no record; eight bytes a coupon: what it has

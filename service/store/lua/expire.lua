@@ -1,7 +1,7 @@
 -- Marks coupons whose validity is over and returns their money, a bounded number a call. The sequence is the index:
 -- coupons are issued in its order, so the sweep stops at the first whose own rule still holds, and remembers when
 -- the coupons that extensions or reservations kept alive behind it are due.
--- Uses     clock, state, events, extension, validity, record, whole_block, coupon
+-- Uses     clock, state, events, extension, validity, record, whole_block, coupon, repack
 -- KEYS[1]  the shard's state
 -- ARGV     the most coupons to look at
 -- Returns  false for an unknown shard, else {more or idle, expired}

@@ -1,9 +1,6 @@
 -- What a coupon is worth: the rules of service/domain/benefit.py. A coupon costs its campaign `config.amount` at most,
 -- or, where it was drawn from a pot, the amount in its own record.
 
--- Added to the status of a record that has an amount of its own; no other record is longer for it.
-local DRAWN = 128
-
 local function worth(state, record)
   return record.amount or state.config.amount
 end

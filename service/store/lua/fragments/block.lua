@@ -23,29 +23,16 @@ local function pack_part(place, count, shared, users)
   return struct.pack(PART, place % ROW, count, #users) .. shared .. users
 end
 
--- Where in its row a coupon's shared record begins, and how many stand before the coupon in its part; nil where there
--- is none.
+-- Where in its row a coupon's shared record begins, how many stand before the coupon in its part, and how many from it
+-- on; nil where there is none.
 local function find_part(row, sequence)
   local place, at = sequence % ROW, 1
   while at < #row do
     local first, count, high, low = string.byte(row, at, at + PART_BYTES - 1)
     if first <= place and place < first + count then
-      return at + PART_BYTES, place - first
+      return at + PART_BYTES, place - first, first + count - place
     end
     at = at + PART_BYTES + SHARED_BYTES + 256 * high + low
   end
   return nil
-end
-
-local function user_of(record)
-  local row = record.row
-  if not row then
-    return record.user
-  end
-  local at, before = find_part(row, record.sequence)
-  at = at + SHARED_BYTES
-  for _ = 1, before do
-    at = string.find(row, '\0', at, true) + 1
-  end
-  return string.sub(row, at, string.find(row, '\0', at, true) - 1)
 end

@@ -1,11 +1,5 @@
 -- A coupon as it stands: its record brought up to date in memory, written back, and moved in the ledger.
--- Uses     state, extension, validity, benefit, holders, record, names, block
-local function mark(record, byte)
-  if not is_marked(record.marks, byte) then
-    record.marks = (record.marks or '') .. string.char(byte)
-  end
-end
-
+-- Uses     state, extension, validity, benefit, holders, record, names, block, marks, repack, user
 -- A coupon remembers that it was used under an extension which its undoing must spare. `may_forget(extension)` tells
 -- for which extensions that would be lost otherwise.
 local function keep_what_was_used(record, extensions, may_forget)
@@ -61,6 +55,19 @@ end
 local function affords(state, record)
   local budget = state.config.budget
   return not budget or state.committed + (state.set_aside or 0) + worth(state, record) <= budget
+end
+
+-- The expiry after extensions `from` to `to` of those that hold for every coupon and were not undone: each lifts what
+-- was still valid when it was made.
+local function extend_expiry(expires_at, extensions, from, to)
+  for i = from, to do
+    local extension = extensions[i]
+    if not extension.scoped and not extension.undone_made
+      and (extension.include_expired or expires_at > extension.made_at) then
+      expires_at = lift(extension, expires_at)
+    end
+  end
+  return expires_at
 end
 
 -- Brings a record up to date in memory: a reservation past its time has lapsed, extensions lift the expiry, a coupon

@@ -7,58 +7,54 @@
 local RANDOM_DIGITS, RANDOM_NUMBERS = 13, 2 ^ 52
 local MOST_TRIES = 64
 
--- A whole number from 0 to bound - 1, all equally likely: numbers of an incomplete last round are drawn again. It
--- follows from a seed that no client knows, and differs for each purpose.
-local function random_below(bound, seed, purpose)
-  local whole_rounds = RANDOM_NUMBERS - RANDOM_NUMBERS % bound
-  local number
-  for try = 1, MOST_TRIES do
-    local digest = redis.sha1hex(seed .. purpose .. ':' .. try)
-    number = tonumber(string.sub(digest, 1, RANDOM_DIGITS), 16)
-    if number < whole_rounds then
-      break
-    end
-  end
-  return number % bound
-end
-
-local function draw_share(left, shares, least, seed, sequence)
-  if shares == 1 then
-    return left
-  end
-  local twice_spare = 2 * (left - shares * least)
-  local most = math.floor(twice_spare / shares)
-  if random_below(shares, seed, 'bound:' .. sequence) < twice_spare % shares then
-    most = most + 1
-  end
-  return least + random_below(most + 1, seed, 'share:' .. sequence)
-end
-
--- A batch's draws from the shard's pot; nil where the campaign has none.
+-- A batch's draws from the shard's pot: `draw(sequence)` draws and returns a coupon's amount, `total` is what was drawn
+-- so far, and `close()` writes it into the ledger and returns the amounts in order. Nil where the campaign has no pot.
 local function open_pot(state_key, config, seed)
   if not config.pot then
     return nil
   end
-  local drawn = tonumber(redis.call('HGET', state_key, 'issued_amount') or 0)
-  return { left = config.pot - drawn, shares = config.max_coupons, least = config.min_share, seed = seed,
-    total = 0, amounts = {} }
-end
+  local left = config.pot - tonumber(redis.call('HGET', state_key, 'issued_amount') or 0)
+  local least, amounts, pot = config.min_share, {}, { total = 0 }
 
-local function draw(pot, sequence)
-  local amount = draw_share(pot.left, pot.shares - sequence, pot.least, pot.seed, integer(sequence))
-  pot.left = pot.left - amount
-  pot.total = pot.total + amount
-  pot.amounts[sequence] = amount
-  return amount
-end
-
--- Writes the batch's draws into the ledger, and returns them in order.
-local function close_pot(state_key, pot, first, count)
-  redis.call('HINCRBY', state_key, 'issued_amount', pot.total)
-  redis.call('HINCRBY', state_key, 'outstanding_amount', pot.total)
-  local amounts = {}
-  for i = 1, count do
-    amounts[i] = pot.amounts[first + i - 1]
+  -- A whole number from 0 to bound - 1, all equally likely: numbers of an incomplete last round are drawn again. It
+  -- follows from a seed that no client knows, and differs for each purpose.
+  local function random_below(bound, purpose)
+    local whole_rounds = RANDOM_NUMBERS - RANDOM_NUMBERS % bound
+    local number
+    for try = 1, MOST_TRIES do
+      local digest = redis.sha1hex(seed .. purpose .. ':' .. try)
+      number = tonumber(string.sub(digest, 1, RANDOM_DIGITS), 16)
+      if number < whole_rounds then
+        break
+      end
+    end
+    return number % bound
   end
-  return amounts
+
+  local function draw_share(shares, sequence)
+    if shares == 1 then
+      return left
+    end
+    local twice_spare = 2 * (left - shares * least)
+    local most = math.floor(twice_spare / shares)
+    if random_below(shares, 'bound:' .. sequence) < twice_spare % shares then
+      most = most + 1
+    end
+    return least + random_below(most + 1, 'share:' .. sequence)
+  end
+
+  function pot.draw(sequence)
+    local amount = draw_share(config.max_coupons - sequence, integer(sequence))
+    left = left - amount
+    pot.total = pot.total + amount
+    amounts[#amounts + 1] = amount
+    return amount
+  end
+
+  function pot.close()
+    redis.call('HINCRBY', state_key, 'issued_amount', pot.total)
+    redis.call('HINCRBY', state_key, 'outstanding_amount', pot.total)
+    return amounts
+  end
+  return pot
 end

@@ -2,32 +2,12 @@
 -- or by_ms; include_expired where coupons come back that were over; scoped where it holds only for coupons marked with
 -- it; once undone, undone_made and undone_issued (how many extensions and coupons there were) and undone_at, and
 -- undoing until every coupon has it written.
--- A mark is a byte of a record: the number of a scoped extension that concerns the coupon; or, with KEPT added, of an
--- extension that holds for good, since the coupon was used before it was undone.
-local KEPT = 128
 -- The last instant of the year 9998, after which no time can be written in every zone.
 local END_OF_TIME = 253370764799999
-
-local function is_marked(marks, mark)
-  return marks ~= nil and string.find(marks, string.char(mark), 1, true) ~= nil
-end
 
 local function lift(extension, expires_at)
   local lifted = extension.by_ms and math.min(expires_at + extension.by_ms, END_OF_TIME) or extension.until_ms
   return math.max(expires_at, lifted)
-end
-
--- The expiry after extensions `from` to `to` of those that hold for every coupon and were not undone: each lifts what
--- was still valid when it was made.
-local function extend_expiry(expires_at, extensions, from, to)
-  for i = from, to do
-    local extension = extensions[i]
-    if not extension.scoped and not extension.undone_made
-      and (extension.include_expired or expires_at > extension.made_at) then
-      expires_at = lift(extension, expires_at)
-    end
-  end
-  return expires_at
 end
 
 -- The expiry after extensions `from` to `to`, some of them undone. `holds(i, made)` tells whether extension i holds,

@@ -1,36 +1,15 @@
 -- A coupon's packed record, big-endian: status, extensions applied, attempts, issued, starts and expires at (ms), user;
 -- the amount, if it was drawn from a pot, which DRAWN added to the status tells; the marks, which MARKED added to the
 -- extensions applied tells; and, once there was a redemption, its status, at, hold until, discount, merchant, order.
--- Uses     benefit
--- Bc0 is a text behind a byte that tells its length; c0 is amount and marks, packed already.
+-- Bc0 is a text behind a byte that tells its length.
 local TEXT = 'Bc0'
 local HEAD, TAIL = '>BBI2I6I6I6', '>BI6I6I6Bc0Bc0'
 local HEAD_AND_USER = HEAD .. TEXT
-local UNUSED = HEAD_AND_USER .. 'c0'
-local USED = UNUSED .. TAIL
-local MARKED = 128
+-- Added to the status, and to the extensions applied; no record that has neither is longer for them.
+local DRAWN, MARKED = 128, 128
 local ISSUED_AT, EXPIRES_AT, HEAD_BYTES = 5, 17, 22
 local ISSUED, RESERVED, REDEEMED, EXPIRED, DEACTIVATED = 1, 2, 3, 4, 5
 local HELD, COMMITTED, RELEASED, ROLLED_BACK = 1, 2, 3, 4
-
--- In one go: a text that is put together from others costs more.
-local function pack_record(record)
-  local status, applied, user, redemption, own = record.status, record.applied, record.user, record.redemption, ''
-  if record.amount then
-    status, own = status + DRAWN, struct.pack('>I6', record.amount)
-  end
-  if record.marks then
-    applied, own = applied + MARKED, own .. struct.pack(TEXT, #record.marks, record.marks)
-  end
-  if not redemption then
-    return struct.pack(UNUSED, status, applied, record.attempts, record.issued_at, record.starts_at,
-      record.stored_expires_at, #user, user, own)
-  end
-  local merchant, order = redemption.merchant, redemption.order
-  return struct.pack(USED, status, applied, record.attempts, record.issued_at, record.starts_at,
-    record.stored_expires_at, #user, user, own, redemption.status, redemption.at, redemption.hold_until,
-    redemption.discount, #merchant, merchant, #order, order)
-end
 
 -- The record whose head begins at that byte, and where it ends. All fields stand in one constructor: a table that grows
 -- field by field is laid out anew each time it doubles.

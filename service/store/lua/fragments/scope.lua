@@ -1,6 +1,6 @@
 -- Whom an extension concerns: its own rule and its scope, whose members narrow it down; for lost time, lost_from and
 -- lost_to, within which a coupon must have been valid. `expires_at` is the coupon's before the extension.
--- Uses     block
+-- Uses     user
 local function concerns(extension, scope, record, expires_at)
   if scope.lost_from then
     return expires_at > scope.lost_from and record.starts_at < scope.lost_to
