@@ -72,7 +72,7 @@ end
 
 local count, told = 0, {}
 
--- Many are told the same, and each table costs.
+-- Many are told the same, and each table costs. What is used up stays so for the rest of the batch.
 local function in_a_word(word)
   told[word] = told[word] or { word }
   return told[word]
@@ -96,16 +96,19 @@ local function refusal(user, bucket, claims)
   elseif user_level and user_level < TOKEN then
     return rate_limited('user', user_level, config.user_rate)
   elseif count >= in_bucket then
-    return rate_limited('campaign', level - count * TOKEN, config.issue_rate)
+    told.campaign = told.campaign or rate_limited('campaign', level - count * TOKEN, config.issue_rate)
+    return told.campaign
   elseif count >= redeemable then
-    return rate_limited('redemption', merchants_level - count * TOKEN, merchants_rate)
+    told.merchants = told.merchants or rate_limited('redemption', merchants_level - count * TOKEN, merchants_rate)
+    return told.merchants
   end
   return nil
 end
 
--- In a rush nearly everybody comes for the first time. For whoever probably does, one command looks and writes: he gets
--- his claim if he has none, when nothing else is in his way. Whoever follows one who has been here has probably been
--- here as well. A user's own bucket must be known beforehand, and a store that takes no writes can still be read.
+-- In a rush nearly everybody comes for the first time. Whoever probably does gets his claim by the very command that
+-- looks whether he has one, once nothing else is in his way, so that a refusal writes nothing here either. Whoever
+-- follows one who has been here has probably been here as well. The level of a user's own bucket must be read first. An
+-- error is no answer: a store that takes no writes can still tell who has been here.
 local newcomers = true
 local wave_starts = config.validity.waves and {}
 local results, repeats, granted_users, changed = {}, {}, {}, {}
