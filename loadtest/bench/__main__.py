@@ -67,7 +67,8 @@ def bench(task: Task, report: Path, console: Console) -> bool:
     with console.status("starting") as status:
         findings = measure(task, status.update)
     found = [*figures(findings, task.groups), last_figure(LAST_REPORT)]
-    repeated = sum(sample.attempt - 1 for sample in findings.samples)
+    attempts = [sample.attempt for sample in findings.samples] + [paced.attempt for paced in findings.paced]
+    repeated = sum(attempts) - len(attempts)
     facts["Rounds"] = f"{task.rounds} interleaved, {task.seconds} s each after a warm-up, fsync always"
     facts["Repeated"] = f"{repeated} runs, because the breaker paused issuance"
     paths = write(report, findings, found, facts)

@@ -1,10 +1,10 @@
 """Why: two figures may be divided only if they were taken side by side, so every load runs once in every round."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Generic, TypeVar
 
 from loadtest.bench.pace import ask_at_pace
 from loadtest.bench.people import Visit, visit
@@ -23,6 +23,19 @@ MOST_ATTEMPTS: Final = 3
 """How often a run is begun when the breaker pauses issuance in the middle of it, as it should on a busy machine."""
 
 
+Measured = TypeVar("Measured", Sample, Paced)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run(Generic[Measured]):
+    """What was measured, what was answered, and the tallies around it."""
+
+    measured: Measured
+    answers: Answers
+    before: Tally
+    after: Tally
+
+
 class Rounds:
     """Runs loads, each at its system. Its methods raise CommandError, above all when a coupon is wrong."""
 
@@ -33,37 +46,48 @@ class Rounds:
 
     def take(self, number: int, load: Load, connections: int, seconds: int) -> Sample:
         """Run one load in round `number`."""
-        for attempt in range(1, MOST_ATTEMPTS + 1):
-            self._scene.wait_until_issuing()
+
+        def run() -> _Run[Sample]:
             with self._scene.paused() if load is Load.PAUSED else nullcontext():
                 self._visit(load, self._scene.wishes(load, WARM_UP_S), connections, WARM_UP_S)
                 wishes = self._scene.wishes(load, seconds)
                 before = self._settled(load)
                 with self._undisturbed(load):
                     sample, answers = self._measure(number, load, wishes, connections, seconds)
-                after = self._settled(load)
-            wrong = self._wrong(load, answers, connections, before, after)
-            if not wrong:
-                return replace(sample, attempt=attempt)
-            # A pause in its midst: by the time that a run is counted up the breaker may issue again.
-            if load is Load.PAUSED or not after.since(before, KINDS[Load.PAUSED].outcome):
-                break
-        raise _wrong_run(load, wrong)
+                return _Run(sample, answers, before, self._settled(load))
+
+        sample, attempt = self._until_right(load, connections, run)
+        return replace(sample, attempt=attempt)
 
     def take_pace(self, number: int, connections: int, per_second: float, seconds: int) -> Paced:
         """Issue at a fixed pace."""
         load = Load.ISSUE
-        requests = self._scene.requests(round(per_second * seconds))
-        self._scene.wait_until_issuing()
-        before = self._settled(load)
-        with self._undisturbed(load), pinned(self._cores.load):
-            answers, times_ms = ask_at_pace(self._systems[load].port, requests, connections, per_second, seconds)
-        wrong = self._wrong(load, answers, connections, before, self._settled(load))
-        if wrong:
-            raise _wrong_run(load, wrong)
-        return Paced(
-            number, connections, per_second, answers.requests, quantile(times_ms, 0.5), quantile(times_ms, 0.99)
-        )
+
+        def run() -> _Run[Paced]:
+            requests = self._scene.requests(round(per_second * seconds))
+            before = self._settled(load)
+            with self._undisturbed(load), pinned(self._cores.load):
+                answers, times_ms = ask_at_pace(self._systems[load].port, requests, connections, per_second, seconds)
+            p50_ms, p99_ms = quantile(times_ms, 0.5), quantile(times_ms, 0.99)
+            paced = Paced(number, connections, per_second, answers.requests, p50_ms, p99_ms)
+            return _Run(paced, answers, before, self._settled(load))
+
+        paced, attempt = self._until_right(load, connections, run)
+        return replace(paced, attempt=attempt)
+
+    def _until_right(self, load: Load, connections: int, run: "Callable[[], _Run[Measured]]") -> tuple[Measured, int]:
+        """What a run has measured, and at which attempt."""
+        wrong: list[str] = []
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            self._scene.wait_until_issuing()
+            done = run()
+            wrong = self._wrong(load, done.answers, connections, done.before, done.after)
+            if not wrong:
+                return done.measured, attempt
+            # A pause in its midst: by the time that a run is counted up the breaker may issue again.
+            if load is Load.PAUSED or not done.after.since(done.before, KINDS[Load.PAUSED].outcome):
+                break
+        raise _wrong_run(load, wrong)
 
     def _wrong(self, load: Load, answers: Answers, connections: int, before: Tally, after: Tally) -> list[str]:
         outcome = KINDS[load].outcome

@@ -93,7 +93,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """One run at a fixed pace; times count from the moment at which a request was due."""
+    """One run at a fixed pace; times count from the moment at which a request was due; `attempt` as a Sample has it."""
 
     round: int
     connections: int
@@ -101,6 +101,7 @@ class Paced:
     requests: int
     p50_ms: float
     p99_ms: float
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)

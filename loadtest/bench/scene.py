@@ -24,6 +24,7 @@ SERVED: Final = 2_000
 """Users who have a coupon from the beginning, and ask again."""
 SERVED_A_SECOND: Final = 2_000
 SERVING_CONNECTIONS: Final = 16
+MOST_SERVINGS: Final = 3
 CALL_TIMEOUT_S: Final = 10.0
 ISSUING_TIMEOUT_S: Final = 120.0
 ISSUING_POLL_S: Final = 0.2
@@ -128,10 +129,16 @@ class Scene:
         return self._next_user - users
 
     def _serve(self, campaign_id: str, users: int) -> None:
-        port, requests = self._service.system.port, self._requests(campaign_id, 0)
-        answers, _ = ask_at_pace(port, requests, SERVING_CONNECTIONS, SERVED_A_SECOND, users / SERVED_A_SECOND)
-        if (answers.requests, answers.refused) != (users, 0):
-            raise CommandError(f"{users - answers.requests + answers.refused} users got no coupon", ExitCode.REFUSED)
+        """Everybody asks again if somebody got none: on a busy machine the breaker may pause in the midst of it."""
+        port, seconds = self._service.system.port, users / SERVED_A_SECOND
+        for _ in range(MOST_SERVINGS):
+            self.wait_until_issuing()
+            requests = self._requests(campaign_id, 0)
+            answers, _ = ask_at_pace(port, requests, SERVING_CONNECTIONS, SERVED_A_SECOND, seconds)
+            unserved = users - answers.requests + answers.refused
+            if not unserved:
+                return
+        raise CommandError(f"{unserved} users got no coupon", ExitCode.REFUSED)
 
     def _requests(self, campaign_id: str, first_user: int) -> Iterator[bytes]:
         for number in count(first_user):
