@@ -143,10 +143,12 @@ async def test_whoever_came_together_shares_a_record_until_one_is_used(room: Roo
     assert await desk.all_coupons() == [changed.get(number, coupon) for number, coupon in enumerate(coupons)]
 
 
-async def test_repeats_of_neighbours_read_what_they_share_once(room: Room) -> None:
+@pytest.mark.parametrize("together", [1, 3, ROW])
+async def test_repeats_of_neighbours_read_their_row_once(room: Room, together: int) -> None:
     desk = await room.open()
     wishes = [(f"user {number}", "first") for number in range(ROW)]
-    await desk.issue_batch(wishes)
+    for first in range(0, ROW, together):
+        await desk.issue_batch(wishes[first : first + together])
     before = (await room.client.info("commandstats"))["cmdstat_hget"]["calls"]
     assert [type(outcome) for outcome in await desk.issue_batch(wishes)] == [Replayed] * ROW
     assert (await room.client.info("commandstats"))["cmdstat_hget"]["calls"] == before + ROW + 1
