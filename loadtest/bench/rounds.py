@@ -75,7 +75,7 @@ class Rounds:
         paced, attempt = self._until_right(load, connections, run)
         return replace(paced, attempt=attempt)
 
-    def _until_right(self, load: Load, connections: int, run: "Callable[[], _Run[Measured]]") -> tuple[Measured, int]:
+    def _until_right(self, load: Load, connections: int, run: Callable[[], _Run[Measured]]) -> tuple[Measured, int]:
         """What a run has measured, and at which attempt."""
         wrong: list[str] = []
         for attempt in range(1, MOST_ATTEMPTS + 1):

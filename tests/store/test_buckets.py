@@ -75,7 +75,10 @@ async def test_a_minute_of_demand_gets_what_burst_and_rate_allow(room: Room, buc
 @pytest.mark.parametrize("bucket", BUCKETS)
 async def test_the_wait_is_told_to_the_millisecond(room: Room, bucket: str, rate: Rate) -> None:
     ask = await ASKERS[bucket](room, rate)
-    assert admitted(await ask(0)) == rate.burst
+    emptied = await ask(0)
+    assert admitted(emptied) == rate.burst
+    # Whoever comes in the batch that takes the last token is told what the next batch is.
+    assert emptied[-1] == (await ask(DEMAND))[-1]
     for round_number in range(1, 4):
         refused = (await ask(round_number * 3 * DEMAND))[-1]
         assert isinstance(refused, RateLimited)

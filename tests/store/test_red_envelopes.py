@@ -124,6 +124,13 @@ async def test_a_share_stays_what_it_was_however_often_it_is_asked_for(room: Roo
     assert await desk.coupon() == coupon
 
 
+async def test_neighbours_who_ask_again_together_are_told_their_own_shares(room: Room) -> None:
+    desk = await room.open(**of_pot(10**9, 20))
+    first = await drawn(desk, 20)
+    assert len(set(first)) == 20
+    assert await drawn(desk, 20) == first
+
+
 async def test_nobody_can_know_his_share_without_the_seed_and_every_batch_has_one_of_its_own(room: Room) -> None:
     shares = set()
     for number in range(20):
