@@ -130,6 +130,7 @@ class Desk:
             config = await self._room.client.hget(state_key, "config")
             assert isinstance(config, bytes)
             await self._room.client.hset(state_key, "config", config.removeprefix(b"\xc1"))
+            await self._room.client.hdel(state_key, "ledger")
 
     async def issue(self, user: str = "ann", key: str = "first") -> IssueOutcome:
         """One user's request, in a batch of its own."""

@@ -176,7 +176,7 @@ class Reckoning:
         self._written[coupon.status] += 1
         return Redeemed(coupon.redemption)
 
-    def state(self) -> Hash:
+    def state(self) -> dict[str, int]:
         """The ledger, the campaign's bucket and its day; 0 is what was never written."""
         issued = len(self.coupons)
         figures = {status.value: self._written[status] for status in CouponStatus} | {
@@ -187,7 +187,7 @@ class Reckoning:
         figures |= {"tokens": self._bucket.left or 0, "tokens_at": self._bucket.at_ms}
         day, first_of_day = (self.campaign.daily_limits and self._day) or (EPOCH, 0)
         figures |= {"day": (day - EPOCH).days, "day_first": first_of_day}
-        return {name.encode(): b"%d" % figure for name, figure in figures.items()}
+        return figures
 
     def users(self, bucket: int) -> Hash:
         """Each user of that bucket of users with all that he holds."""

@@ -17,6 +17,7 @@ from service.domain.outcomes import Issued, RateLimited, Redeemed
 from service.domain.validity import DAY_MS, FixedValidity, zone_offsets
 from service.store.coupons import RedeemRequest
 from tests.store.desk import LAUNCH, UNLIMITED, Desk, Room
+from tests.store.ledgers import FIELD, read_ledger
 from tests.store.reckoning import Reckoning
 from tests.store.records import BLOCK, read_block
 
@@ -29,6 +30,7 @@ ZONE: Final = "Asia/Shanghai"
 OFFSETS: Final = zone_offsets(ZONE, LAUNCH)
 USERS: Final = [f"user {number}" for number in range(30)]
 KEYS: Final = [str(number) for number in range(24)]
+DAY: Final = "day", "day_first"
 MERCHANTS: Final = ["tea house", "book shop", "noodle bar", "cinema"]
 TICKS_MS: Final = [0, 1, 40, 999, 5_000, 60_000, -700, DAY_MS // 4, DAY_MS // 2]
 KINDS: Final = {
@@ -106,7 +108,8 @@ class History:
             for key in (state_key, *(state_key.replace("state", suffix) for suffix in suffixes)):
                 reading.hgetall(key)
             state, merchants, *rest = await reading.execute()
-        assert {name: state.get(name, b"0") for name in model.state()} == model.state()
+        stored = read_ledger(state[FIELD]) | {name: int(state.get(name.encode(), 0)) for name in DAY}
+        assert stored == model.state()
         assert merchants == model.merchants()
         assert rest[:buckets] == [model.users(bucket) for bucket in range(buckets)]
         records = {

@@ -21,6 +21,7 @@ from service.store.events import EventStore
 from service.store.export import Exporter
 from service.store.scripts import Scripts
 from tests.store.desk import EXPIRY, LATER, Desk, Room, to_the_end
+from tests.store.ledgers import drift
 from tests.store.records import BLOCK, block_key, read_block, replace_block, without
 
 pytestmark = pytest.mark.anyio
@@ -253,7 +254,7 @@ async def test_a_block_of_records_that_is_gone_is_noticed(room: Room, tmp_path: 
 async def test_a_counter_that_drifted_is_noticed(room: Room, tmp_path: Path, counter: str) -> None:
     desk = await room.open()
     await desk.issue()
-    await room.client.hincrby(keys.state_key("spring", 0), counter, 1)
+    await drift(room.client, keys.state_key("spring", 0), {counter: 1})
     (found,) = await audit(room, desk, tmp_path)
     assert not found.is_sound
     assert found.differing == 0

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from dataclasses import astuple, replace
 from random import Random
+from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
@@ -14,7 +15,8 @@ from service.domain.money import Money
 from service.domain.outcomes import BudgetExhausted, Issued, IssueOutcome, PerUserLimit, Redeemed, Replayed, SoldOut
 from service.store import extensions, keys
 from service.store.catalogue import KnownCampaign
-from tests.store.desk import CLOCK_KEY, EXPIRY, LATER, SECRET, Desk, Room, a_campaign
+from tests.store.desk import CLOCK_KEY, EXPIRY, LATER, LAUNCH, SECRET, UNLIMITED, Desk, Room, a_campaign
+from tests.store.ledgers import FIELD, read_ledger
 from tests.store.records import BLOCK, ROW, block_key
 
 pytestmark = pytest.mark.anyio
@@ -214,6 +216,21 @@ async def test_those_of_one_part_may_differ_for_a_while(room: Room, monkeypatch:
     assert (await desk.recount()).adds_up
 
 
+AFTER_130_COUPONS = {
+    **{"tokens": (UNLIMITED.burst - 130) * 1_000_000, "tokens_at": LAUNCH, "committed": 130 * 2500},
+    **{"issued": 130, "outstanding": 129, "reserved": 0, "redeemed": 1, "expired": 0, "deactivated": 0},
+}
+
+
+async def test_the_ledger_of_a_shard_is_one_field(room: Room) -> None:
+    desk = await room.open()
+    await desk.issue_batch([(f"user {number}", "first") for number in range(130)])
+    await desk.redeem(129)
+    state: Any = await room.client.hgetall(keys.state_key("spring", 0))
+    assert state.keys() == {b"config", FIELD}
+    assert read_ledger(state[FIELD]) == AFTER_130_COUPONS
+
+
 async def test_shards_of_an_earlier_version_lie_on_as_they_did(room: Room) -> None:
     desk = await room.open()
     await desk.as_of_an_earlier_version()
@@ -223,6 +240,8 @@ async def test_shards_of_an_earlier_version_lie_on_as_they_did(room: Room) -> No
     await desk.redeem(129)
     blocks = [await room.client.hgetall(f"tg:{{spring:0}}:coupons:{number}") for number in range(3)]
     assert [sorted(map(int, block)) for block in blocks] == [[*range(128)], [0, 1], []]
+    state: Any = await room.client.hgetall(keys.state_key("spring", 0))
+    assert {name.decode(): int(figure) for name, figure in state.items() if name != b"config"} == AFTER_130_COUPONS
     assert len(await desk.all_coupons()) == 130
     assert await room.client.object("encoding", block_key("spring", 0)) == b"listpack"
 

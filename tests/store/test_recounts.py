@@ -14,6 +14,7 @@ from service.store import keys, recounts
 from service.store.client import connect
 from service.store.coupons import SettleVerb
 from tests.store.desk import EXPIRY, LATER, LAUNCH, Desk, Room
+from tests.store.ledgers import drift
 from tests.store.records import BLOCK, block_key, read_block, replace_block, without
 
 COUPONS: Final = 8
@@ -153,12 +154,10 @@ async def test_a_reservation_that_nothing_would_free_is_named(room: Room) -> Non
 @pytest.mark.anyio
 async def test_a_ledger_that_has_drifted_is_seen_in_coupons_and_in_money(room: Room) -> None:
     desk = await a_lived_in_campaign(room)
-    for field, by in (("redeemed", 1), ("outstanding", -1), ("committed", -2500)):
-        await room.client.hincrby(STATE, field, by)
+    await drift(room.client, STATE, {"redeemed": 1, "outstanding": -1, "committed": -2500})
     found = await desk.recount()
     assert (found.coupons, found.money, found.wrong, found.named) == (2, 2500, 0, ())
-    for field, by in (("redeemed", -1), ("outstanding", 1), ("committed", 2500)):
-        await room.client.hincrby(STATE, field, by)
+    await drift(room.client, STATE, {"redeemed": -1, "outstanding": 1, "committed": 2500})
     assert (await desk.recount()).adds_up
 
 

@@ -170,7 +170,7 @@ for name, found in pairs({ changed = extended, revived = revived, refused = refu
   end
 end
 if next(revived) then
-  save_counters(state_key, state)
+  save_ledger(state_key, state)
   wake_sweep(state_key, wakes_at)
 end
 for i = 1, number do

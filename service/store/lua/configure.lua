@@ -7,12 +7,8 @@
 local config = cmsgpack.unpack(ARGV[1])
 local state = load_state(KEYS[1])
 if not state then
-  local fields = { 'config', ROWS .. ARGV[1] }
-  for _, name in ipairs(COUNTERS) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = '0'
-  end
-  redis.call('HSET', KEYS[1], unpack(fields))
+  redis.call('HSET', KEYS[1], 'config', ROWS .. ARGV[1],
+    'ledger', struct.pack(LEDGER_FORM, 0, 0, 0, 0, 0, 0, 0, 0, 0))
   return { 'configured' }
 elseif config.version <= state.config.version then
   return { 'configured' }

@@ -59,7 +59,7 @@ while swept < last and not is_behind_the_last do
   write_block(state, block, changed)
 end
 if found > 0 then
-  save_counters(state_key, state)
+  save_ledger(state_key, state)
   record_coupon_event(state_key, 'coupon.expired', { coupons = expired })
 end
 if swept ~= stored_swept or due ~= stored_due then

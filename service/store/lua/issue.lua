@@ -173,7 +173,8 @@ if count > 0 then
   state.issued = issued_before + count
   state.outstanding = state.outstanding + count
   state.committed = state.committed + (pot and pot.total or count * config.amount)
-  save_counters(state_key, state, 'tokens', level - count * TOKEN, 'tokens_at', math.max(now, state.tokens_at or 0))
+  state.tokens, state.tokens_at = level - count * TOKEN, math.max(now, state.tokens_at)
+  save_ledger(state_key, state)
   if day then
     day.close()
   end

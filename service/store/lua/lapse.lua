@@ -18,7 +18,7 @@ for _, member in ipairs(due) do
   wakes_at = math.min(wakes_at or record.expires_at, record.expires_at)
 end
 if #due > 0 then
-  save_counters(KEYS[1], state)
+  save_ledger(KEYS[1], state)
   wake_sweep(KEYS[1], wakes_at)
   record_coupon_event(KEYS[1], 'coupon.lapsed', { coupons = freed })
   record_coupon_event(KEYS[1], 'coupon.expired', { coupons = expired })

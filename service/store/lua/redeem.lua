@@ -148,7 +148,7 @@ if #changed > 0 then
         struct.pack(MERCHANT_BUCKET, bucket.level, math.max(now, bucket.at)))
     end
   end
-  save_counters(state_key, state)
+  save_ledger(state_key, state)
   record_coupon_event(state_key, 'coupon.reserved', reserved)
   record_coupon_event(state_key, 'coupon.redeemed', redeemed)
 end

@@ -27,7 +27,7 @@ local function deactivate(state_key, state, sequences, reason)
     results[i] = decide(sequence, load_record(state, sequence, now))
   end
   if #event.coupons > 0 then
-    save_counters(state_key, state)
+    save_ledger(state_key, state)
   end
   record_coupon_event(state_key, 'coupon.deactivated', event)
   return results

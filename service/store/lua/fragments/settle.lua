@@ -24,7 +24,7 @@ local function settle(state_key, sequence, attempt, from, to, event_type, reason
   redemption.hold_until = 0
   bring_up_to_date(record, state, now)
   save_record(state_key, state, sequence, record)
-  save_counters(state_key, state)
+  save_ledger(state_key, state)
   if record.status == ISSUED then
     wake_sweep(state_key, record.expires_at)
   end

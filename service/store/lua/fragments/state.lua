@@ -2,6 +2,11 @@
 -- Every key of a decision shares the state key's prefix and so its slot.
 local COUNTERS = { 'issued', 'outstanding', 'reserved', 'redeemed', 'expired', 'deactivated', 'committed' }
 
+-- The ledger is one field, since each costs the store to find, to read, to write and to log: the level of the
+-- campaign's bucket and when it was told, both 0 until it is charged, and the counters in their order. Shards of
+-- earlier versions have a field for each.
+local LEDGER_FORM = '>I8I6I5I5I5I5I5I5I8'
+
 -- The configuration of a shard whose coupons lie in rows (see the fragment block) begins with a byte that MessagePack
 -- never uses: versions that know no rows fail at it, before they have written anything.
 local ROWS = '\193'
@@ -16,51 +21,66 @@ local function key_of(state_key, suffix)
   return string.sub(state_key, 1, -6) .. suffix
 end
 
+local function read_ledger(state_key, packed)
+  if packed then
+    return struct.unpack(LEDGER_FORM, packed)
+  end
+  local fields = redis.call('HMGET', state_key, 'tokens', 'tokens_at', unpack(COUNTERS))
+  for i, field in ipairs(fields) do
+    fields[i] = tonumber(field or 0)
+  end
+  return unpack(fields)
+end
+
 -- Returns nil where the shard was never configured.
 local function load_state(state_key)
-  local values = redis.call('HMGET', state_key, 'config', 'tokens', 'tokens_at', 'extensions', 'recount',
-    unpack(COUNTERS))
-  if not values[1] then
+  local values = redis.call('HMGET', state_key, 'config', 'ledger', 'extensions', 'recount')
+  local config, ledger = values[1], values[2]
+  if not config then
     return nil
   end
-  local in_rows = string.sub(values[1], 1, 1) == ROWS
+  local in_rows = string.sub(config, 1, 1) == ROWS
+  local tokens, tokens_at, issued, outstanding, reserved, redeemed, expired, deactivated, committed = read_ledger(
+    state_key, ledger)
   local state = {
-    config = cmsgpack.unpack(in_rows and string.sub(values[1], 2) or values[1]),
-    tokens = tonumber(values[2]),
-    tokens_at = tonumber(values[3]),
-    extensions = values[4] and cmsgpack.unpack(values[4]) or {},
-    recount = values[5] and cmsgpack.unpack(values[5]),
+    config = cmsgpack.unpack(in_rows and string.sub(config, 2) or config),
+    is_packed = ledger and true,
+    tokens = tokens_at > 0 and tokens or nil,
+    tokens_at = tokens_at,
+    issued = issued,
+    outstanding = outstanding,
+    reserved = reserved,
+    redeemed = redeemed,
+    expired = expired,
+    deactivated = deactivated,
+    committed = committed,
+    extensions = values[3] and cmsgpack.unpack(values[3]) or {},
+    recount = values[4] and cmsgpack.unpack(values[4]),
     block_format = key_of(state_key, 'coupons:%d'),
     in_rows = in_rows,
     block_size = in_rows and BLOCK_SIZE or FIRST_BLOCK_SIZE,
-    stored = values,
   }
   for _, extension in ipairs(state.extensions) do
     state.is_undoing = state.is_undoing or extension.undoing
   end
-  for i, name in ipairs(COUNTERS) do
-    values[5 + i] = tonumber(values[5 + i])
-    state[name] = values[5 + i]
-  end
   return state
 end
 
--- Writes the counters that have moved, and the fields that are given besides.
-local function save_counters(state_key, state, ...)
-  local fields = { ... }
-  for i, name in ipairs(COUNTERS) do
-    if state[name] ~= state.stored[5 + i] then
-      fields[#fields + 1] = name
-      fields[#fields + 1] = state[name]
+local function save_ledger(state_key, state)
+  local tokens, fields = state.tokens or 0, nil
+  if state.is_packed then
+    fields = { 'ledger', struct.pack(LEDGER_FORM, tokens, state.tokens_at, state.issued, state.outstanding,
+      state.reserved, state.redeemed, state.expired, state.deactivated, state.committed) }
+  else
+    fields = { 'tokens', tokens, 'tokens_at', state.tokens_at }
+    for _, name in ipairs(COUNTERS) do
+      fields[#fields + 1], fields[#fields + 2] = name, state[name]
     end
   end
   if state.recount_moved then
-    fields[#fields + 1] = 'recount'
-    fields[#fields + 1] = cmsgpack.pack(state.recount)
+    fields[#fields + 1], fields[#fields + 2] = 'recount', cmsgpack.pack(state.recount)
   end
-  if #fields > 0 then
-    redis.call('HSET', state_key, unpack(fields))
-  end
+  redis.call('HSET', state_key, unpack(fields))
 end
 
 local function record_event(state_key, type, data)
