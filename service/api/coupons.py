@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request
+from pydantic import TypeAdapter
 
 from service.api import hot_calls
 from service.api.door import AnswerResponse, PartsOf
@@ -10,7 +11,7 @@ from service.api.exchange import header
 from service.api.parts import Parts
 from service.api.problems import Answer, Refused, not_found
 from service.api.refusals import not_served, wrong_redemption_status
-from service.api.vocabulary import OpaqueId, Wire
+from service.api.vocabulary import OpaqueId
 from service.api.wire import Coupon, CouponList, IssueBody, OptionalReason, RedeemBody, Redemption
 from service.domain.codes import CouponAddress, RedemptionAddress, split_redemption_id
 from service.domain.outcomes import (
@@ -36,9 +37,11 @@ IDEMPOTENCY_KEY: Final = {
 """A required header by OpenAPI, which the hot call reads and refuses by itself, as on the fast lane."""
 
 
-def _body(model: type[Wire]) -> dict[str, Any]:
+def _body(kind: type) -> dict[str, Any]:
     """How OpenAPI describes a body that the handler reads itself."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": TypeAdapter(kind).json_schema()}}}
+    }
 
 
 @router.post(

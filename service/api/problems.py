@@ -157,7 +157,7 @@ def _invalid_field(error: Any) -> dict[str, str]:
         del parts[1:2]
     message: str = error["msg"]
     match error.get("type"):
-        case "extra_forbidden":
+        case "extra_forbidden" | "unexpected_keyword_argument":
             message = "unknown field"
         case "union_tag_invalid":
             parts.append("kind")

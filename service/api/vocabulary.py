@@ -106,10 +106,14 @@ DateText = Annotated[
 ZoneName = Annotated[str, StringConstraints(max_length=64), AfterValidator(_zone), Field(examples=["Asia/Shanghai"])]
 
 
-class Wire(BaseModel):
-    """What all wire models share: exact types, and no field that nobody reads."""
+EXACT: Final = ConfigDict(extra="forbid", strict=True)
+"""What all that is sent to us has in common: exact types, and no field that nobody reads."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+class Wire(BaseModel):
+    """What all wire models share."""
+
+    model_config = ConfigDict(**EXACT, frozen=True)
 
 
 class Money(Wire):

@@ -15,9 +15,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.dataclasses import dataclass
 
 from service.api.benefits import CouponBenefit
-from service.api.vocabulary import Amount, CampaignId, DurationText, Moment, OpaqueId, Text, Wire
+from service.api.vocabulary import EXACT, Amount, CampaignId, DurationText, Moment, OpaqueId, Text, Wire
 from service.domain.breaker import Mode
 from service.domain.codes import MAX_CODE_LENGTH
 from service.domain.coupon import MAX_HOLD_MS, CouponStatus, RedemptionStatus
@@ -40,7 +41,9 @@ class OptionalReason(Wire):
     reason: Annotated[str, StringConstraints(max_length=200)] = ""
 
 
-class IssueBody(Wire):
+# The two bodies that come by the thousand are dataclasses, which are made in half the time.
+@dataclass(slots=True, config=EXACT)
+class IssueBody:
     """Who is to get a coupon."""
 
     user_id: OpaqueId
@@ -116,7 +119,8 @@ class Ticket(Wire):
     retry_after_s: int
 
 
-class RedeemBody(Wire):
+@dataclass(slots=True, config=EXACT)
+class RedeemBody:
     """Which order of which merchant the coupon is for; `hold` reserves it until the order is paid."""
 
     merchant_id: OpaqueId
