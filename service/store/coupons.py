@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from secrets import token_bytes
-from struct import Struct
 from typing import Any, Final, Literal
 
 import msgpack
@@ -51,7 +50,8 @@ from service.store.scripts import Scripts
 OPERATOR_PAUSE_RETRY_S = 30
 """What a caller is told to wait while an operator has paused the campaign: nobody knows when he resumes it."""
 SEED_BYTES: Final = 16
-REPLAYED: Final = Struct(">5Q")
+MOST_FIRST_ANSWERS: Final = 4096
+"""As in first_answer.lua."""
 FIRST_ATTEMPT: Final = 1
 """Nearly every redemption is its coupon's first, so that one is told by nothing but its discount."""
 MOST_REFUSALS: Final = 256
@@ -120,13 +120,12 @@ class CouponStore:
         reply = await self._scripts.run("issue", [campaign.state_keys[shard]], packed, *seed)
         if reply is None:
             return [UnknownCampaign()] * len(batch)
-        now_ms, starts_at_ms, expires_at_ms, results, took_us = msgpack.unpackb(reply, raw=True, use_list=False)
+        now_ms, starts_at_ms, expires_at_ms, results, said, took_us = msgpack.unpackb(reply, raw=True, use_list=False)
         self.issue_held_s = took_us / 1e6
+        first_answers = [(*said[at : at + 3], said[at + 3] or None) for at in range(0, len(said), 4)]
         return [
-            Issued(result, now_ms, starts_at_ms, expires_at_ms)
+            (Issued(result, now_ms, starts_at_ms, expires_at_ms) if result >= 0 else _replayed(~result, first_answers))
             if isinstance(result, int)
-            else _replayed(result)
-            if isinstance(result, bytes)
             else _issue_outcome(result)
             for result in results
         ]
@@ -202,10 +201,9 @@ class CouponStore:
         ]
 
 
-def _replayed(packed: bytes) -> Replayed:
-    # Repeats come as thick as first requests.
-    sequence, issued_at_ms, starts_at_ms, expires_at_ms, amount = REPLAYED.unpack(packed)
-    return Replayed(sequence, issued_at_ms, starts_at_ms, expires_at_ms, amount or None)
+def _replayed(word: int, first_answers: Sequence[tuple[int, int, int, int | None]]) -> Replayed:
+    issued_at_ms, starts_at_ms, expires_at_ms, amount = first_answers[word & MOST_FIRST_ANSWERS - 1]
+    return Replayed(word // MOST_FIRST_ANSWERS, issued_at_ms, starts_at_ms, expires_at_ms, amount)
 
 
 def _issue_outcome(result: tuple[Any, ...]) -> IssueOutcome:

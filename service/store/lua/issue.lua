@@ -4,13 +4,14 @@
 -- ARGV[1]  MessagePack: for each request user, bucket of users, the idempotency key's 8-byte digest
 -- ARGV[2]  a seed that no client knows, where coupons draw their amounts from a pot
 -- Returns  false for an unknown shard, else MessagePack, since the store looks at each table of a plain reply eight
---          times: {now, starts_at, expires_at, results, took_us}; took_us is the CPU time that all of it took; a result
---          is the sequence of the coupon issued; or, where coupons start in waves or draw amounts, {issued, sequence,
---          issued_at, starts_at, expires_at, amount drawn}; for a replay the same as a text, 8 bytes each, 0 where no
---          amount was drawn; or {word, …}: issuance_paused, campaign_not_running (status, starts_in_ms or -1),
---          per_user_limit, sold_out, budget_exhausted,
---          per_user_daily_limit (next_day_in_ms), daily_limit (next_day_in_ms), rate_limited (bucket, burst,
---          per_second_milli, retry_after_ms); the bucket is user, redemption or campaign
+--          times: {now, starts_at, expires_at, results, first_answers, took_us}; took_us is the CPU time that all of it
+--          took; a result is the sequence of the coupon issued; or, where coupons start in waves or draw amounts,
+--          {issued, sequence, issued_at, starts_at, expires_at, amount drawn}; for a replay the complement of
+--          4096 * sequence + the place of its first answer; or {word, …}: issuance_paused, campaign_not_running
+--          (status, starts_in_ms or -1), per_user_limit, sold_out, budget_exhausted, per_user_daily_limit
+--          (next_day_in_ms), daily_limit (next_day_in_ms), rate_limited (bucket, burst, per_second_milli,
+--          retry_after_ms); the bucket is user, redemption or campaign. first_answers has four numbers for each:
+--          issued, starts and expires at, and the amount drawn or 0
 local CLAIM_BYTES, CLAIM = 13, '>c8I5'
 local USER_BUCKET_BYTES, USER_BUCKET = 12, '>I6I6'
 
@@ -182,9 +183,10 @@ if count > 0 then
 end
 
 -- Last, when the records of this batch can be read as well, and nothing is left to be written.
-local first_answer = #repeats > 0 and open_first_answers(state)
+local first_answers = {}
+local repeated = #repeats > 0 and open_first_answers(state, first_answers)
 for _, place in ipairs(repeats) do
-  results[place] = first_answer(results[place])
+  results[place] = repeated(results[place])
 end
 local took_us = began_s and math.floor((library.clock() - began_s) * 1000000) or 0
-return cmsgpack.pack({ now, starts_at, expires_at, results, took_us })
+return cmsgpack.pack({ now, starts_at, expires_at, results, first_answers, took_us })

@@ -1,12 +1,15 @@
 -- What a coupon's first answer has said, for whoever asks again.
 -- Uses     extension, validity, record, block
-local TIMES_AND_AMOUNT, FIRST_ANSWER = '>I8I8I8I8', '>I8c32'
 
--- Returns a function that packs a coupon's first answer by its sequence, in the form in which issue.lua returns it.
-local function open_first_answers(state)
+-- No batch is larger, so no more can differ.
+local MOST_FIRST_ANSWERS = 4096
+
+-- Returns a function that notes in `first_answers` what that of a coupon has said, by its sequence, and returns which
+-- it is: both in the form in which issue.lua returns them.
+local function open_first_answers(state, first_answers)
   -- Whoever lost his answer with others comes back with them, and his coupon lies beside theirs: a row is read once,
-  -- and what the first answers of a part have in common is put together once for those who come one after the other.
-  local rows, from, to, common = {}, 0, 0, nil
+  -- and what the first answers of a part have in common is noted once for those who come one after the other.
+  local rows, from, to = {}, 0, 0
 
   local function row_of(sequence)
     local number = math.floor(sequence / ROW)
@@ -19,7 +22,7 @@ local function open_first_answers(state)
   end
 
   -- Its times follow from the record's issue, whatever has become of the coupon since.
-  local function read(sequence)
+  local function note(sequence)
     local row, issued_at, amount = state.in_rows and row_of(sequence) or '', nil, nil
     local at, before, from_it_on = find_part(row, sequence)
     if at then
@@ -31,13 +34,15 @@ local function open_first_answers(state)
     local starts_at, expires_at = window_of(state.config.validity, issued_at, state.extensions,
       extensions_before(state.extensions, sequence), sequence)
     from, to = sequence - before, sequence + from_it_on
-    common = struct.pack(TIMES_AND_AMOUNT, issued_at, starts_at, expires_at, amount or 0)
+    local last = #first_answers
+    first_answers[last + 1], first_answers[last + 2] = issued_at, starts_at
+    first_answers[last + 3], first_answers[last + 4] = expires_at, amount or 0
   end
 
   return function(sequence)
     if sequence < from or sequence >= to then
-      read(sequence)
+      note(sequence)
     end
-    return struct.pack(FIRST_ANSWER, sequence, common)
+    return -(sequence * MOST_FIRST_ANSWERS + #first_answers / 4)
   end
 end
