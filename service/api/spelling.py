@@ -66,13 +66,14 @@ class CampaignSpelling:
     def redemption(self, redemption: Redemption, code: str | None = None) -> bytes:
         """The redemption as it stands; `expires_at` is told while it is reserved. `code` spares whoever has it."""
         shard, sequence = redemption.shard, redemption.sequence
-        held = redemption.status is RedemptionStatus.RESERVED and redemption.hold_expires_at_ms
-        expires_at = f'"{moment_text(held, self._timezone)}"' if held else "null"
+        expires_at, hold_ends = "null", redemption.hold_expires_at_ms
+        if hold_ends and redemption.status is RedemptionStatus.RESERVED:
+            expires_at = f'"{moment_text(hold_ends, self._timezone)}"'
         return (
             f'{{"id":"{self._codes.redemption_id(shard, sequence, redemption.attempt)}",'
             f'"code":"{code or self._codes.code(shard, sequence)}",'
             f'"merchant_id":"{redemption.merchant_id}","order_id":"{redemption.order_id}",'
-            f'"status":"{redemption.status}",'
+            f'"status":"{redemption.status!s}",'
             f'"discount_amount":{redemption.discount_amount},"at":"{moment_text(redemption.at_ms, self._timezone)}",'
             f'"expires_at":{expires_at}}}'
         ).encode()
