@@ -124,12 +124,12 @@ class Desk:
         digest = blake2b(f"{user}\n{key}".encode(), digest_size=8).digest()
         return IssueRequest(user, self.known.place(user)[1], digest)
 
-    async def as_of_an_earlier_version(self) -> None:
-        """Make the shards such as they were before coupons lay in rows. No coupon must have been issued yet."""
+    async def as_of_layout(self, layout: int) -> None:
+        """Lay the shards out as earlier versions did: 0 is without rows, 1 has them. No coupon must be issued yet."""
         for state_key in self.known.state_keys:
             config = await self._room.client.hget(state_key, "config")
             assert isinstance(config, bytes)
-            await self._room.client.hset(state_key, "config", config.removeprefix(b"\xc1"))
+            await self._room.client.hset(state_key, "config", b"\xc1" * layout + config.lstrip(b"\xc1"))
             await self._room.client.hdel(state_key, "ledger")
 
     async def issue(self, user: str = "ann", key: str = "first") -> IssueOutcome:

@@ -34,7 +34,7 @@ class CampaignLife(TendedLife):
         limits=st.lists(choices.limits, max_size=2),
         shards=choices.shards,
         power_cuts=st.sampled_from([0, 1, 2, 3]),
-        is_of_an_earlier_version=st.sampled_from([False, False, True]),
+        layout=st.sampled_from([2, 2, 1, 0]),
     )
     def open(
         self,
@@ -45,7 +45,7 @@ class CampaignLife(TendedLife):
         limits: list[dict[str, Any]],
         shards: int,
         power_cuts: int,
-        is_of_an_earlier_version: bool,
+        layout: int,
     ) -> None:
         self.run(self.room.client.flushall())
         self.run(self.room.clock.set(LAUNCH))
@@ -57,8 +57,8 @@ class CampaignLife(TendedLife):
         of_an_order = "holder_limits" in terms and terms["holder_limits"].per_order
         terms["shards"] = 1 if of_an_order else shards + 1
         self.desk = self.run(self.room.open(**terms))
-        if is_of_an_earlier_version:
-            self.run(self.desk.as_of_an_earlier_version())
+        if layout < 2:
+            self.run(self.desk.as_of_layout(layout))
         campaign = self.desk.campaign
         self.models = [ExtensionModel(campaign, LAUNCH, shard) for shard in range(campaign.shards)]
         self.heard = [BEGINNING] * campaign.shards

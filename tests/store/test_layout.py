@@ -231,24 +231,30 @@ async def test_the_ledger_of_a_shard_is_one_field(room: Room) -> None:
     assert read_ledger(state[FIELD]) == AFTER_130_COUPONS
 
 
-async def test_shards_of_an_earlier_version_lie_on_as_they_did(room: Room) -> None:
+@pytest.mark.parametrize(
+    ("layout", "places"),
+    [(0, [[*range(128)], [0, 1], []]), (1, [ROWS_ALONE] * 3)],
+    ids=["without rows", "without one ledger"],
+)
+async def test_shards_of_earlier_versions_lie_on_as_they_did(room: Room, layout: int, places: list[list[int]]) -> None:
     desk = await room.open()
-    await desk.as_of_an_earlier_version()
+    await desk.as_of_layout(layout)
     for _ in range(2):
         await desk.issue_batch([(f"user {number}", "first") for number in range(130)])
         await desk.change(max_coupons=200)
     await desk.redeem(129)
     blocks = [await room.client.hgetall(f"tg:{{spring:0}}:coupons:{number}") for number in range(3)]
-    assert [sorted(map(int, block)) for block in blocks] == [[*range(128)], [0, 1], []]
+    assert [sorted(map(int, block)) for block in blocks] == places
     state: Any = await room.client.hgetall(keys.state_key("spring", 0))
     assert {name.decode(): int(figure) for name, figure in state.items() if name != b"config"} == AFTER_130_COUPONS
     assert len(await desk.all_coupons()) == 130
     assert await room.client.object("encoding", block_key("spring", 0)) == b"listpack"
 
 
-async def test_an_earlier_version_can_do_nothing_with_coupons_in_rows(room: Room) -> None:
+@pytest.mark.parametrize("layout", [0, 1])
+async def test_an_earlier_version_can_do_nothing_with_a_later_layout(room: Room, layout: int) -> None:
     desk = await room.open()
     await desk.change(max_coupons=200)
-    read = "return cmsgpack.unpack(redis.call('HGET', KEYS[1], 'config')).version"
+    read = f"return cmsgpack.unpack(string.sub(redis.call('HGET', KEYS[1], 'config'), {layout + 1})).version"
     with pytest.raises(ResponseError, match="Bad data format"):
         await room.client.eval(read, 1, keys.state_key("spring", 0))

@@ -7,7 +7,7 @@
 local config = cmsgpack.unpack(ARGV[1])
 local state = load_state(KEYS[1])
 if not state then
-  redis.call('HSET', KEYS[1], 'config', ROWS .. ARGV[1],
+  redis.call('HSET', KEYS[1], 'config', string.rep(LAYOUT_MARK, LAYOUT) .. ARGV[1],
     'ledger', struct.pack(LEDGER_FORM, 0, 0, 0, 0, 0, 0, 0, 0, 0))
   return { 'configured' }
 elseif config.version <= state.config.version then
@@ -18,5 +18,5 @@ elseif config.budget and config.budget < state.committed
   and (not state.config.budget or config.budget < state.config.budget) then
   return { 'budget_below_committed', state.committed }
 end
-redis.call('HSET', KEYS[1], 'config', (state.in_rows and ROWS or '') .. ARGV[1])
+redis.call('HSET', KEYS[1], 'config', string.rep(LAYOUT_MARK, state.layout) .. ARGV[1])
 return { 'configured' }

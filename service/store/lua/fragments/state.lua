@@ -2,14 +2,13 @@
 -- Every key of a decision shares the state key's prefix and so its slot.
 local COUNTERS = { 'issued', 'outstanding', 'reserved', 'redeemed', 'expired', 'deactivated', 'committed' }
 
--- The ledger is one field, since each costs the store to find, to read, to write and to log: the level of the
--- campaign's bucket and when it was told, both 0 until it is charged, and the counters in their order. Shards of
--- earlier versions have a field for each.
+-- How a shard's data lie in the store: coupons in rows since layout 1 (see the fragment block), the ledger in one field
+-- since layout 2. Shards of earlier versions keep theirs. The configuration begins with as many bytes that MessagePack
+-- never uses: versions that do not know a layout fail at it, before they have written anything.
+local LAYOUT, LAYOUT_MARK = 2, '\193'
+-- The level of the campaign's bucket and when it was told, both 0 until it is charged, and the counters in their order.
+-- A field for each costs the store more: to find, to read, to write and to log.
 local LEDGER_FORM = '>I8I6I5I5I5I5I5I5I8'
-
--- The configuration of a shard whose coupons lie in rows (see the fragment block) begins with a byte that MessagePack
--- never uses: versions that know no rows fail at it, before they have written anything.
-local ROWS = '\193'
 -- How many records share one hash, with rows and without; what a record costs to find grows with it.
 local BLOCK_SIZE, FIRST_BLOCK_SIZE = 32, 128
 
@@ -39,12 +38,13 @@ local function load_state(state_key)
   if not config then
     return nil
   end
-  local in_rows = string.sub(config, 1, 1) == ROWS
+  local layout = string.find(config, '[^' .. LAYOUT_MARK .. ']') - 1
+  local in_rows = layout > 0
   local tokens, tokens_at, issued, outstanding, reserved, redeemed, expired, deactivated, committed = read_ledger(
     state_key, ledger)
   local state = {
-    config = cmsgpack.unpack(in_rows and string.sub(config, 2) or config),
-    is_packed = ledger and true,
+    layout = layout,
+    config = cmsgpack.unpack(string.sub(config, layout + 1)),
     tokens = tokens_at > 0 and tokens or nil,
     tokens_at = tokens_at,
     issued = issued,
@@ -68,7 +68,7 @@ end
 
 local function save_ledger(state_key, state)
   local tokens, fields = state.tokens or 0, nil
-  if state.is_packed then
+  if state.layout > 1 then
     fields = { 'ledger', struct.pack(LEDGER_FORM, tokens, state.tokens_at, state.issued, state.outstanding,
       state.reserved, state.redeemed, state.expired, state.deactivated, state.committed) }
   else
