@@ -5,10 +5,12 @@ Nothing here judges a time: how fast something is depends on the machine.
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -19,7 +21,8 @@ from loadtest.bench.campaigns import open_baseline_campaign
 from loadtest.bench.figures import Bound, Figure, figures
 from loadtest.bench.incident import last_figure
 from loadtest.bench.measure import Task, measure
-from loadtest.bench.people import read_visit
+from loadtest.bench.pace import ask_at_pace
+from loadtest.bench.people import read_visit, visit
 from loadtest.bench.processes import two_cores
 from loadtest.bench.profile import own_shares
 from loadtest.bench.samples import Findings, Group, Growth, Idle, Load, Paced, Sample
@@ -30,6 +33,8 @@ from service.api.wire import Coupon
 from service.cli.failures import CommandError
 
 AMOUNT = 2_500
+
+Result = TypeVar("Result")
 
 
 def sample(load: Load, number: int, per_second: int, cpu_us: float = 40.0, script_calls: int = 0) -> Sample:
@@ -292,3 +297,36 @@ def test_a_small_bench_of_the_real_thing_takes_every_sample_and_finds_no_wrong_c
     assert [taken.load for taken in findings.samples] == [Load.ISSUE, Load.REDEEM]
     assert all(taken.requests > 0 for taken in findings.samples)
     assert all(figure.values for figure in figures(findings, groups))
+
+
+def paused_at(turn: int, run: Callable[..., Result]) -> Callable[..., Result]:
+    """The run, at whose `turn`-th time the breaker pauses issuance."""
+    turns = count(1)
+
+    def run_in_turn(port: int, *rest: object) -> Result:
+        if next(turns) != turn:
+            return run(port, *rest)
+        override(port, "forced_open")
+        done = run(port, *rest)
+        override(port, "forced_closed")
+        override(port, "auto")
+        return done
+
+    return run_in_turn
+
+
+def override(port: int, mode: str) -> None:
+    """Put the operator's word over the breaker's own."""
+    url = f"http://127.0.0.1:{port}/v1/breaker"
+    httpx.put(url, json={"mode": mode, "reason": "test"}, trust_env=False).raise_for_status()
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_a_run_that_the_breaker_paused_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    after_the_warm_up = 2
+    monkeypatch.setattr("loadtest.bench.rounds.visit", paused_at(after_the_warm_up, visit))
+    monkeypatch.setattr("loadtest.bench.rounds.ask_at_pace", paused_at(1, ask_at_pace))
+    task = Task((Group.LATENCY,), rounds=1, seconds=1, connections=(4,), coupons=0, profile=False)
+    findings = measure(task, lambda _: None)
+    assert [taken.attempt for taken in findings.samples] == [2]
+    assert [paced.attempt for paced in findings.paced] == [2]
