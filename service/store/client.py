@@ -10,7 +10,7 @@ from service.store import keys
 from service.store.scripts import store_errors
 
 SCHEMA_VERSION: Final = 2
-"""2: the coupons of new campaigns lie in rows. Those of campaigns made before lie on as they did."""
+"""2: shards of new campaigns tell their layout (lua/fragments/state.lua). Those made before lie on as they did."""
 CLUSTER_SCHEME: Final = "redis+cluster://"
 SENTINEL_SCHEME: Final = "redis+sentinel://"
 MAX_CONNECTIONS: Final = 64

@@ -51,7 +51,7 @@ OPERATOR_PAUSE_RETRY_S = 30
 """What a caller is told to wait while an operator has paused the campaign: nobody knows when he resumes it."""
 SEED_BYTES: Final = 16
 MOST_FIRST_ANSWERS: Final = 4096
-"""As in first_answer.lua."""
+"""As in first_answer.lua; no batch may be larger, which `max_batch` in the settings heeds."""
 FIRST_ATTEMPT: Final = 1
 """Nearly every redemption is its coupon's first, so that one is told by nothing but its discount."""
 MOST_REFUSALS: Final = 256

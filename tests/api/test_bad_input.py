@@ -157,6 +157,14 @@ CALLS_WITH_A_BODY: Final = [
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS_WITH_A_BODY)
+async def test_every_call_names_a_field_that_nobody_reads(api: Caller, method: str, path: str) -> None:
+    await api.create()
+    headers = {"If-Match": "1", "Idempotency-Key": "first"}
+    refused = await api.http.request(method, path, json={"surprise": 1}, headers=headers)
+    assert field_errors(refused)["surprise"] == "unknown field"
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS_WITH_A_BODY)
 async def test_what_is_no_json_or_too_long_is_refused_by_every_call(
     api: Caller, room: Room, method: str, path: str
 ) -> None:

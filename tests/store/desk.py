@@ -37,6 +37,7 @@ from service.store.long_jobs import LongJobs
 from service.store.quotas import QuotaStore
 from service.store.recounts import Recount, RecountStore
 from service.store.scripts import Scripts
+from tests.store.ledgers import COUNTERS
 
 CLOCK_KEY: Final = "test:clock"
 TURNABLE_CLOCK: Final = f"local function now_ms() return tonumber(redis.call('GET', '{CLOCK_KEY}')) end\n"
@@ -131,6 +132,7 @@ class Desk:
             assert isinstance(config, bytes)
             await self._room.client.hset(state_key, "config", b"\xc1" * layout + config.lstrip(b"\xc1"))
             await self._room.client.hdel(state_key, "ledger")
+            await self._room.client.hset(state_key, mapping=dict.fromkeys(COUNTERS, 0))
 
     async def issue(self, user: str = "ann", key: str = "first") -> IssueOutcome:
         """One user's request, in a batch of its own."""

@@ -8,29 +8,24 @@ from redis.asyncio import Redis
 
 FIELD: Final = b"ledger"
 FORM: Final = (8, 6, 5, 5, 5, 5, 5, 5, 8)
-NAMES: Final = (
-    "tokens",
-    "tokens_at",
-    "issued",
-    "outstanding",
-    "reserved",
-    "redeemed",
-    "expired",
-    "deactivated",
-    "committed",
-)
+COUNTERS: Final = ("issued", "outstanding", "reserved", "redeemed", "expired", "deactivated", "committed")
+NAMES: Final = ("tokens", "tokens_at", *COUNTERS)
 
 
 def read_ledger(packed: bytes) -> dict[str, int]:
     """The bucket and the counters by their names."""
     assert len(packed) == sum(FORM)
     texts = struct.unpack("".join(f"{width}s" for width in FORM), packed)
-    return {name: int.from_bytes(text) for name, text in zip(NAMES, texts, strict=True)}
+    return {name: int.from_bytes(text, signed=True) for name, text in zip(NAMES, texts, strict=True)}
+
+
+def drifted(packed: bytes, by: Mapping[str, int]) -> bytes:
+    """The ledger, whose figures have drifted by that much."""
+    figures = [figure + by.get(name, 0) for name, figure in read_ledger(packed).items()]
+    return b"".join(figure.to_bytes(width, signed=True) for figure, width in zip(figures, FORM, strict=True))
 
 
 async def drift(client: Redis, state_key: str, by: Mapping[str, int]) -> None:
-    """Let the shard's counters drift by that much."""
+    """Let the figures of a shard's ledger drift by that much."""
     packed: Any = await client.hget(state_key, FIELD)
-    ledger = {name: value + by.get(name, 0) for name, value in read_ledger(packed).items()}
-    drifted = b"".join(value.to_bytes(width) for value, width in zip(ledger.values(), FORM, strict=True))
-    await client.hset(state_key, FIELD, drifted)
+    await client.hset(state_key, FIELD, drifted(packed, by))

@@ -103,6 +103,15 @@ async def test_a_clock_that_steps_back_gives_and_takes_no_tokens(room: Room, buc
     assert admitted(await ask(5 * DEMAND)) == 1
 
 
+async def test_who_comes_while_the_clock_is_back_does_not_set_the_bucket_back(room: Room) -> None:
+    desk = await room.open(issue_rate=Rate(1_000, 2))
+    assert isinstance(await desk.issue("ann"), Issued)
+    await room.clock.advance(-10_000)
+    assert isinstance(await desk.issue("bob"), Issued)
+    await room.clock.advance(10_000)
+    assert isinstance(await desk.issue("cid"), RateLimited)
+
+
 async def test_each_user_and_each_merchant_has_a_bucket_of_ones_own(room: Room) -> None:
     desk = await room.open(user_rate=Rate(1, 1), merchant_rate=Rate(1, 1))
     outcomes = await desk.issue_batch([("ann", "1"), ("ann", "2"), ("bob", "1")])

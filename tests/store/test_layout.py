@@ -15,12 +15,14 @@ from service.domain.money import Money
 from service.domain.outcomes import BudgetExhausted, Issued, IssueOutcome, PerUserLimit, Redeemed, Replayed, SoldOut
 from service.store import extensions, keys
 from service.store.catalogue import KnownCampaign
+from service.store.scripts import StoreRefused
 from tests.store.desk import CLOCK_KEY, EXPIRY, LATER, LAUNCH, SECRET, UNLIMITED, Desk, Room, a_campaign
-from tests.store.ledgers import FIELD, read_ledger
+from tests.store.ledgers import COUNTERS, FIELD, drift, read_ledger
 from tests.store.records import BLOCK, ROW, block_key
 
 pytestmark = pytest.mark.anyio
 
+STATE = keys.state_key("spring", 0)
 PLACES = [(3, 152), (0, 287), (3, 223)]
 """Whoever changes these moves users away from their claims: their caps and their idempotency would begin anew."""
 
@@ -226,9 +228,37 @@ async def test_the_ledger_of_a_shard_is_one_field(room: Room) -> None:
     desk = await room.open()
     await desk.issue_batch([(f"user {number}", "first") for number in range(130)])
     await desk.redeem(129)
-    state: Any = await room.client.hgetall(keys.state_key("spring", 0))
+    state: Any = await room.client.hgetall(STATE)
     assert state.keys() == {b"config", FIELD}
     assert read_ledger(state[FIELD]) == AFTER_130_COUPONS
+
+
+async def test_the_ledger_counts_further_than_any_campaign_and_below_nothing(room: Room) -> None:
+    desk = await room.open(max_coupons=2**34 - 1, budget=None)
+    await desk.issue()
+    far = dict.fromkeys(COUNTERS, 2**33) | {"committed": 2**52, "expired": -1}
+    await drift(room.client, STATE, far)
+    assert isinstance(await desk.issue("bob"), Issued)
+    packed: Any = await room.client.hget(STATE, FIELD)
+    issued_twice = {"issued": 2, "outstanding": 2, "committed": 5000}
+    assert {name: read_ledger(packed)[name] for name in COUNTERS} == {
+        name: far[name] + issued_twice.get(name, 0) for name in COUNTERS
+    }
+    assert (await room.catalogue.ledger(desk.campaign)).counters.expired == -1
+
+
+@pytest.mark.parametrize(("layout", "lost"), [(2, "ledger"), (1, "issued"), (0, "committed")])
+async def test_nothing_is_given_out_without_a_ledger(room: Room, layout: int, lost: str) -> None:
+    desk = await room.open()
+    if layout < 2:
+        await desk.as_of_layout(layout)
+    await desk.issue()
+    await room.client.hdel(STATE, lost)
+    _, before = await room.everything()
+    for attempt in (desk.issue("bob"), desk.issue(), desk.redeem(), desk.deactivate(0)):
+        with pytest.raises(StoreRefused):
+            await attempt
+    assert (await room.everything())[1] == before
 
 
 @pytest.mark.parametrize(
@@ -245,7 +275,7 @@ async def test_shards_of_earlier_versions_lie_on_as_they_did(room: Room, layout:
     await desk.redeem(129)
     blocks = [await room.client.hgetall(f"tg:{{spring:0}}:coupons:{number}") for number in range(3)]
     assert [sorted(map(int, block)) for block in blocks] == places
-    state: Any = await room.client.hgetall(keys.state_key("spring", 0))
+    state: Any = await room.client.hgetall(STATE)
     assert {name.decode(): int(figure) for name, figure in state.items() if name != b"config"} == AFTER_130_COUPONS
     assert len(await desk.all_coupons()) == 130
     assert await room.client.object("encoding", block_key("spring", 0)) == b"listpack"
@@ -257,4 +287,16 @@ async def test_an_earlier_version_can_do_nothing_with_a_later_layout(room: Room,
     await desk.change(max_coupons=200)
     read = f"return cmsgpack.unpack(string.sub(redis.call('HGET', KEYS[1], 'config'), {layout + 1})).version"
     with pytest.raises(ResponseError, match="Bad data format"):
-        await room.client.eval(read, 1, keys.state_key("spring", 0))
+        await room.client.eval(read, 1, STATE)
+
+
+async def test_a_later_layout_is_left_alone(room: Room) -> None:
+    desk = await room.open()
+    await desk.issue()
+    config: Any = await room.client.hget(STATE, "config")
+    await room.client.hset(STATE, "config", b"\xc1" + config)
+    _, before = await room.everything()
+    for attempt in (desk.issue("bob"), desk.issue(), desk.redeem(), desk.deactivate(0), desk.change(max_coupons=200)):
+        with pytest.raises(StoreRefused):
+            await attempt
+    assert (await room.everything())[1] == before

@@ -184,9 +184,9 @@ end
 
 -- Last, when the records of this batch can be read as well, and nothing is left to be written.
 local first_answers = {}
-local repeated = #repeats > 0 and open_first_answers(state, first_answers)
+local first_answer_of = #repeats > 0 and open_first_answers(state, first_answers)
 for _, place in ipairs(repeats) do
-  results[place] = repeated(results[place])
+  results[place] = first_answer_of(results[place])
 end
 local took_us = began_s and math.floor((library.clock() - began_s) * 1000000) or 0
 return cmsgpack.pack({ now, starts_at, expires_at, results, first_answers, took_us })

@@ -6,9 +6,10 @@ local COUNTERS = { 'issued', 'outstanding', 'reserved', 'redeemed', 'expired', '
 -- since layout 2. Shards of earlier versions keep theirs. The configuration begins with as many bytes that MessagePack
 -- never uses: versions that do not know a layout fail at it, before they have written anything.
 local LAYOUT, LAYOUT_MARK = 2, '\193'
--- The level of the campaign's bucket and when it was told, both 0 until it is charged, and the counters in their order.
--- A field for each costs the store more: to find, to read, to write and to log.
-local LEDGER_FORM = '>I8I6I5I5I5I5I5I5I8'
+-- The level of the campaign's bucket and when it was told, both 0 until it is charged, and the counters in their order,
+-- with signs, so that one that has drifted below 0 is seen as such. A field for each costs the store more: to find, to
+-- read, to write and to log.
+local LEDGER_FORM = '>I8I6i5i5i5i5i5i5i8'
 -- How many records share one hash, with rows and without; what a record costs to find grows with it.
 local BLOCK_SIZE, FIRST_BLOCK_SIZE = 32, 128
 
@@ -20,15 +21,17 @@ local function key_of(state_key, suffix)
   return string.sub(state_key, 1, -6) .. suffix
 end
 
-local function read_ledger(state_key, packed)
-  if packed then
+-- A ledger that is not there is an error, before anything is written.
+local function read_ledger(state_key, layout, packed)
+  if layout > 1 then
     return struct.unpack(LEDGER_FORM, packed)
   end
-  local fields = redis.call('HMGET', state_key, 'tokens', 'tokens_at', unpack(COUNTERS))
-  for i, field in ipairs(fields) do
-    fields[i] = tonumber(field or 0)
+  local bucket, counters = redis.call('HMGET', state_key, 'tokens', 'tokens_at'),
+    redis.call('HMGET', state_key, unpack(COUNTERS))
+  for i, counter in ipairs(counters) do
+    counters[i] = tonumber(counter) or error('a counter is lost')
   end
-  return unpack(fields)
+  return tonumber(bucket[1] or 0), tonumber(bucket[2] or 0), unpack(counters)
 end
 
 -- Returns nil where the shard was never configured.
@@ -38,10 +41,10 @@ local function load_state(state_key)
   if not config then
     return nil
   end
-  local layout = string.find(config, '[^' .. LAYOUT_MARK .. ']') - 1
+  local layout = math.min(LAYOUT, string.find(config, '[^' .. LAYOUT_MARK .. ']') - 1)
   local in_rows = layout > 0
   local tokens, tokens_at, issued, outstanding, reserved, redeemed, expired, deactivated, committed = read_ledger(
-    state_key, ledger)
+    state_key, layout, ledger)
   local state = {
     layout = layout,
     config = cmsgpack.unpack(string.sub(config, layout + 1)),
