@@ -82,6 +82,15 @@ async def test_a_held_coupon_is_reserved_until_the_hold_lapses(
     assert (await api.redeem(code, "order-2")).status_code == 201
 
 
+async def test_whoever_releases_what_has_lapsed_is_told_of_no_end_any_more(api: Caller, room: Room) -> None:
+    await api.open()
+    held = await api.redeem(await api.code(), hold=True, hold_for="PT1M")
+    await room.clock.advance(60_000)
+    released = await api.settle("release", held.json()["id"])
+    assert (released.status_code, released.json()["status"]) == (200, "released")
+    assert released.json()["expires_at"] is None
+
+
 @pytest.mark.parametrize(
     ("story", "verb", "status", "coupon"),
     [

@@ -103,6 +103,11 @@ async def test_a_clock_that_steps_back_gives_and_takes_no_tokens(room: Room, buc
     assert admitted(await ask(5 * DEMAND)) == 1
 
 
+async def test_a_bucket_that_was_never_charged_is_full_however_slowly_it_fills(room: Room) -> None:
+    desk = await room.open(issue_rate=Rate(1, 10**8))
+    assert (await room.catalogue.ledger(desk.campaign)).bucket_tokens == 10**8
+
+
 async def test_who_comes_while_the_clock_is_back_does_not_set_the_bucket_back(room: Room) -> None:
     desk = await room.open(issue_rate=Rate(1_000, 2))
     assert isinstance(await desk.issue("ann"), Issued)
