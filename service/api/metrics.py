@@ -7,7 +7,9 @@ own.
 import os
 from bisect import bisect_left
 from collections import Counter as Tally
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
@@ -19,6 +21,7 @@ from service.gate.signals import BatchReport
 from service.gate.transition import Transition
 from service.store.catalogue import KnownCampaign
 
+Verb = Literal["issue", "redeem"]
 Whom = Literal["newcomer", "ticket_holder", "redemption"]
 """Classes of callers, in the order in which an overloaded process sheds them."""
 MAX_CAMPAIGN_LABELS: Final = 100
@@ -42,25 +45,26 @@ class TalliedHistogram(Histogram):
         self._sum.inc(total)
 
 
-class RequestTally:
-    """Durations of requests of one kind, counted in plain numbers until somebody asks."""
+class HistogramTally:
+    """What a histogram with those buckets is to observe, counted in plain numbers until somebody asks."""
 
-    __slots__ = ("_counts", "_histogram", "_total")
+    __slots__ = ("_buckets", "_counts", "_histogram", "_total")
 
-    def __init__(self, histogram: TalliedHistogram) -> None:
+    def __init__(self, histogram: TalliedHistogram, buckets: Sequence[float]) -> None:
         self._histogram = histogram
-        self._counts = [0] * (len(SECONDS) + 1)
+        self._buckets = buckets
+        self._counts = [0] * (len(buckets) + 1)
         self._total = 0.0
 
-    def observe(self, seconds: float) -> None:
-        """Count one request."""
-        self._counts[bisect_left(SECONDS, seconds)] += 1
-        self._total += seconds
+    def observe(self, value: float) -> None:
+        """Count one observation."""
+        self._counts[bisect_left(self._buckets, value)] += 1
+        self._total += value
 
     def flush(self) -> None:
         """Hand over to the histogram what was counted since the last time."""
         self._histogram.add(self._counts, self._total)
-        self._counts = [0] * (len(SECONDS) + 1)
+        self._counts = [0] * len(self._counts)
         self._total = 0.0
 
 
@@ -111,17 +115,17 @@ class Metrics:
         self._failures = Counter(
             "tidegate_store_call_failures_total", "Store calls that failed", ["verb", "kind"], registry=self.registry
         )
-        self._batch_size = Histogram(
+        self._batch_size = TalliedHistogram(
             "tidegate_batch_size", "Requests in one store call", ["verb"], buckets=SIZES, registry=self.registry
         )
-        self._batch_wait = Histogram(
+        self._batch_wait = TalliedHistogram(
             "tidegate_batch_wait_seconds",
             "How long the oldest request of a batch waited for it to leave",
             ["verb"],
             buckets=SECONDS,
             registry=self.registry,
         )
-        self._store_call = Histogram(
+        self._store_call = TalliedHistogram(
             "tidegate_store_call_seconds",
             "How long a store call took",
             ["verb"],
@@ -135,9 +139,9 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self._requests: dict[tuple[str, int], RequestTally] = {}
-        self._batches = {verb: self._batch_children(verb) for verb in ("issue", "redeem", "ticket", "claim")}
-        self._unserved: Tally[tuple[str, str, str]] = Tally()
+        self._requests: dict[tuple[str, int], HistogramTally] = {}
+        self._batches = {verb: self._batch_tallies(verb) for verb in ("issue", "redeem", "ticket", "claim")}
+        self._outcomes: dict[tuple[Verb, str], Tally[str]] = defaultdict(Tally)
         self._shed: Tally[Whom] = Tally()
 
     def observe_request(self, call: str, status: int, seconds: float) -> None:
@@ -145,7 +149,9 @@ class Metrics:
         status_class = status // 100
         tally = self._requests.get((call, status_class))
         if tally is None:
-            tally = self._requests[call, status_class] = RequestTally(self._durations.labels(call, f"{status_class}xx"))
+            tally = self._requests[call, status_class] = HistogramTally(
+                self._durations.labels(call, f"{status_class}xx"), SECONDS
+            )
         tally.observe(seconds)
 
     def observe_batch(self, report: BatchReport) -> None:
@@ -159,15 +165,15 @@ class Metrics:
 
     def count_issues(self, known: KnownCampaign, outcomes: Sequence[IssueOutcome]) -> None:
         """Count the outcomes of one batch."""
-        self._count(self._issues, known.campaign.id, outcomes)
+        self._count("issue", known, outcomes)
 
     def count_redemptions(self, known: KnownCampaign, outcomes: Sequence[RedeemOutcome]) -> None:
         """Count the outcomes of one batch."""
-        self._count(self._redemptions, known.campaign.id, outcomes)
+        self._count("redeem", known, outcomes)
 
     def count_unserved(
         self,
-        verb: Literal["issue", "redeem"],
+        verb: Verb,
         known: KnownCampaign | None,
         outcome: IssuancePaused | NotServed,
         whom: Whom = "newcomer",
@@ -175,11 +181,11 @@ class Metrics:
         """Count an outcome that no batch decided. An unknown campaign's name is the caller's, and no label."""
         if isinstance(outcome, Overloaded):
             self._shed[whom] += 1
-        self._unserved[verb, self._label_of(known), outcome_label(outcome)] += 1
+        self._count(verb, known, (outcome,))
 
     def count_paused(self, known: KnownCampaign | None) -> None:
         """Count one of a stampede that is refused: as `count_unserved` does, without asking which outcome it is."""
-        self._unserved["issue", self._label_of(known), PAUSED] += 1
+        self._outcomes["issue", self._label_of(known)][PAUSED] += 1
 
     def count_transition(self, transition: Transition) -> None:
         """Count a change of a breaker's state; an override that changes none is not one."""
@@ -213,11 +219,13 @@ class Metrics:
 
     def flush(self) -> None:
         """Put what was tallied where a scrape finds it, in this process or another."""
-        for tally in self._requests.values():
+        for tally in (*self._requests.values(), *chain(*self._batches.values())):
             tally.flush()
-        for (verb, campaign, outcome), number in self._unserved.items():
-            (self._issues if verb == "issue" else self._redemptions).labels(campaign, outcome).inc(number)
-        self._unserved.clear()
+        for (verb, campaign), outcomes in self._outcomes.items():
+            counter = self._issues if verb == "issue" else self._redemptions
+            for outcome, number in outcomes.items():
+                counter.labels(campaign, outcome).inc(number)
+        self._outcomes.clear()
         for whom, number in self._shed.items():
             self._sheds.labels(whom).inc(number)
         self._shed.clear()
@@ -231,10 +239,12 @@ class Metrics:
         MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]  # the library has no types here
         return generate_latest(everyone)
 
-    def _batch_children(self, verb: str) -> tuple[Histogram, Histogram, Histogram]:
-        return self._batch_size.labels(verb), self._batch_wait.labels(verb), self._store_call.labels(verb)
+    def _batch_tallies(self, verb: str) -> tuple[HistogramTally, HistogramTally, HistogramTally]:
+        return (
+            HistogramTally(self._batch_size.labels(verb), SIZES),
+            HistogramTally(self._batch_wait.labels(verb), SECONDS),
+            HistogramTally(self._store_call.labels(verb), SECONDS),
+        )
 
-    def _count(self, counter: Counter, campaign_id: str, outcomes: Sequence[IssueOutcome | RedeemOutcome]) -> None:
-        campaign = self.campaign_label(campaign_id)
-        for kind, number in Tally(map(outcome_label, outcomes)).items():
-            counter.labels(campaign, kind).inc(number)
+    def _count(self, verb: Verb, known: KnownCampaign | None, outcomes: Sequence[IssueOutcome | RedeemOutcome]) -> None:
+        self._outcomes[verb, self._label_of(known)].update(map(outcome_label, outcomes))

@@ -7,7 +7,6 @@ looks at the lines as they stand. What one campaign's own line says is kept apar
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from service.domain.concurrency import ConcurrencyLimit
@@ -36,8 +35,7 @@ def failure_of(error: StoreError) -> Failure:
             return "error"
 
 
-@dataclass(frozen=True, slots=True)
-class BatchReport:
+class BatchReport(NamedTuple):
     """How one batch fared: how long its oldest request waited, then how long the store took, and what went wrong.
 
     `least_waited_s` is how long its youngest request waited: above 0 where the line was longer than a batch.

@@ -72,7 +72,8 @@ class _Pipe(asyncio.Protocol):
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._replies = hiredis.Reader()
-        self._calls: deque[tuple[asyncio.Future[Any], asyncio.TimerHandle]] = deque()
+        self._calls: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._watch: asyncio.TimerHandle | None = None
         # redis-py has shaken hands, with TLS, a password or a Sentinel where need be; from here on it only closes.
         self._transport: asyncio.Transport = connection._writer.transport
         self._former: Any = self._transport.get_protocol()
@@ -81,7 +82,9 @@ class _Pipe(asyncio.Protocol):
     def call(self, *words: str | bytes | int) -> asyncio.Future[Any]:
         """Send a command; its reply follows, or StoreTimeout or StoreUnreachable."""
         reply: asyncio.Future[Any] = self._loop.create_future()
-        self._calls.append((reply, self._loop.call_later(self._timeout_s, self._break, StoreTimeout("no answer"))))
+        self._calls.append((reply, self._loop.time() + self._timeout_s))
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._timeout_s, self._look)
         self._transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]  # hiredis' stub forgets the dots
         return reply
 
@@ -89,8 +92,7 @@ class _Pipe(asyncio.Protocol):
         """Hand out the replies."""
         self._replies.feed(data)
         while self._calls and (found := self._replies.gets()) is not False:
-            reply, timer = self._calls.popleft()
-            timer.cancel()
+            reply, _ = self._calls.popleft()
             if not reply.done():
                 reply.set_result(found)
 
@@ -99,11 +101,23 @@ class _Pipe(asyncio.Protocol):
         self._break(StoreUnreachable("the connection was lost"))
         self._former.connection_lost(exc)
 
+    def _look(self) -> None:
+        """Give up if the call that has waited longest has waited too long. A timer for each would cost more than it."""
+        self._watch = None
+        if not self._calls:
+            return
+        left_s = self._calls[0][1] - self._loop.time()
+        if left_s > 0:
+            self._watch = self._loop.call_later(left_s, self._look)
+        else:
+            self._break(StoreTimeout("no answer"))
+
     def _break(self, error: Exception) -> None:
         self.is_broken = True
         self._transport.abort()
+        if self._watch is not None:
+            self._watch.cancel()
         while self._calls:
-            reply, timer = self._calls.popleft()
-            timer.cancel()
+            reply, _ = self._calls.popleft()
             if not reply.done():
                 reply.set_exception(error)
