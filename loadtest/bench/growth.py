@@ -1,57 +1,77 @@
-"""Why: coupons must not grow dearer as a campaign grows: what one costs the store is weighed at both ends."""
+"""Why: coupons must not grow dearer as a campaign grows: what one costs is weighed in a young campaign and a grown one.
+
+Each has a Tidegate of its own, and they take turns: what slows the machine down for a while slows both.
+"""
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Final
 
 from loadtest.bench.campaigns import open_campaign
 from loadtest.bench.samples import Growth
 from loadtest.bench.store_room import StoreRoom
-from loadtest.bench.stores import Store
 from loadtest.bench.systems import Tidegate
 from service.cli.failures import CommandError, ExitCode
 
 CAMPAIGN: Final = "bench-growth"
 EARLY: Final = 100_000
-STRETCHES: Final = 5
-STRETCH: Final = 20_480
-"""Coupons over which the store's CPU time is taken: eighty whole batches."""
+STRETCHES: Final = 10
+STRETCH: Final = 10_240
+"""Coupons over which the store's CPU time is taken: forty whole batches."""
+STRETCHED: Final = STRETCHES * STRETCH
 TOLD_EVERY: Final = 256_000
-FEWEST: Final = EARLY + 3 * STRETCHES * STRETCH // 2
+FEWEST: Final = EARLY + STRETCHED
 
 Tell = Callable[[int], None]
 """Told how many coupons there are."""
 
 
-def weigh(service: Tidegate, room: StoreRoom, coupons: int, tell: Tell) -> Growth:
-    """Issue that many coupons, one a user, and return what they cost. Raises StoreError or CommandError."""
-    open_campaign(service.remote, CAMPAIGN, max_coupons=coupons)
-    store = service.store
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A Tidegate whose campaign is weighed, and the room that issues its coupons."""
+
+    service: Tidegate
+    room: StoreRoom
+
+    def fill(self, coupons: int, tell: Tell) -> None:
+        """Issue so many coupons, one a user."""
+        for begin in range(0, coupons, TOLD_EVERY):
+            self.room.issue(CAMPAIGN, begin, min(TOLD_EVERY, coupons - begin))
+            tell(min(begin + TOLD_EVERY, coupons))
+
+    def stretch_us(self, first: int) -> float:
+        """The store's CPU time for each of the next coupons, in microseconds."""
+        before_us = self.service.store.cpu_us()
+        self.room.issue(CAMPAIGN, first, STRETCH)
+        return (self.service.store.cpu_us() - before_us) / STRETCH
+
+    def check(self, coupons: int) -> None:
+        """Raise CommandError unless exactly so many were issued."""
+        tally = self.service.system.tally
+        assert tally is not None
+        seen = tally(CAMPAIGN)
+        if not coupons == seen.issued == seen.records == seen.stock_taken or seen.conservation_error:
+            raise CommandError(f"{coupons:,} coupons were issued, and the ledger says {seen}", ExitCode.REFUSED)
+
+
+def weigh(young: Scale, grown: Scale, coupons: int, tell: Tell) -> Growth:
+    """Issue that many coupons, and return what they cost. Raises StoreError or CommandError."""
+    early, late = EARLY - STRETCHED // 2, coupons - STRETCHED
+    for scale in (young, grown):
+        open_campaign(scale.service.remote, CAMPAIGN, max_coupons=coupons)
+    store = grown.service.store
     empty_bytes = store.memory_bytes()
-    stretched = STRETCHES * STRETCH
-    _fill(room, 0, EARLY - stretched // 2, tell)
-    early_us = _stretches(store, room, EARLY - stretched // 2)
-    _fill(room, EARLY + stretched - stretched // 2, coupons - stretched, tell)
-    late_us = _stretches(store, room, coupons - stretched)
+    young.fill(early, tell)
+    grown.fill(late, tell)
+    early_us, late_us = [], []
+    with ExitStack() as undisturbed:
+        for scale in (young, grown):
+            undisturbed.enter_context(scale.service.store.without_rewrites())
+        for passed in range(0, STRETCHED, STRETCH):
+            early_us.append(young.stretch_us(early + passed))
+            late_us.append(grown.stretch_us(late + passed))
     store.await_rewrite()
-    tally = service.system.tally
-    assert tally is not None
-    seen = tally(CAMPAIGN)
-    if not coupons == seen.issued == seen.records == seen.stock_taken or seen.conservation_error:
-        raise CommandError(f"{coupons:,} coupons were issued, and the ledger says {seen}", ExitCode.REFUSED)
+    young.check(early + STRETCHED)
+    grown.check(coupons)
     return Growth(coupons, EARLY, (store.memory_bytes() - empty_bytes) / coupons, early_us, late_us)
-
-
-def _fill(room: StoreRoom, first: int, last: int, tell: Tell) -> None:
-    for begin in range(first, last, TOLD_EVERY):
-        room.issue(CAMPAIGN, begin, min(TOLD_EVERY, last - begin))
-        tell(min(begin + TOLD_EVERY, last))
-
-
-def _stretches(store: Store, room: StoreRoom, first: int) -> list[float]:
-    costs_us = []
-    with store.without_rewrites():
-        for begin in range(first, first + STRETCHES * STRETCH, STRETCH):
-            before_us = store.cpu_us()
-            room.issue(CAMPAIGN, begin, STRETCH)
-            costs_us.append((store.cpu_us() - before_us) / STRETCH)
-    return costs_us

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from loadtest.bench.campaigns import open_campaign
-from loadtest.bench.growth import weigh
+from loadtest.bench.growth import Scale, weigh
 from loadtest.bench.processes import Cores, pinned, two_cores
 from loadtest.bench.profile import profiled
 from loadtest.bench.rounds import Rounds
@@ -114,13 +114,21 @@ def _pace(task: Task, rounds: Rounds, findings: Findings, tell: Tell) -> list[Pa
 
 
 def _weigh(task: Task, findings: Findings, folder: Path, cores: Cores, tell: Tell) -> Findings:
-    with tidegate(folder / "alone", cores) as service, store_room(service) as room, pinned(cores.service):
+    with ExitStack() as running:
+        tell("starting")
+        young, grown = (_scale(running, folder / name, cores) for name in ("young", "grown"))
+        running.enter_context(pinned(cores.service))
         if Group.IDLE in task.groups:
             tell("issuing when idle")
-            open_campaign(service.remote, IDLE)
+            open_campaign(young.service.remote, IDLE)
             rounds = range(1, task.rounds + 1)
-            findings = replace(findings, idle=[Idle(number, *room.idle_us(IDLE, number)) for number in rounds])
+            findings = replace(findings, idle=[Idle(number, *young.room.idle_us(IDLE, number)) for number in rounds])
         if Group.MEMORY in task.groups:
-            growth = weigh(service, room, task.coupons, lambda issued: tell(f"weighing {issued:,} coupons"))
+            growth = weigh(young, grown, task.coupons, lambda issued: tell(f"weighing {issued:,} coupons"))
             findings = replace(findings, growth=growth)
     return findings
+
+
+def _scale(running: ExitStack, folder: Path, cores: Cores) -> Scale:
+    service = running.enter_context(tidegate(folder, cores))
+    return Scale(service, running.enter_context(store_room(service)))

@@ -115,7 +115,10 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What a coupon costs the store in a campaign of `coupons`: in all, near `early_coupons`, and at the end."""
+    """What a coupon costs the store in a campaign of `coupons`: in all, at its end, and in turns in a younger one.
+
+    That one has about `early_coupons`.
+    """
 
     coupons: int
     early_coupons: int

@@ -16,9 +16,10 @@ MAX_COUPONS: Final = 2**34 - 1
 """What the sequence inside a code can number, per campaign."""
 MAX_COUPONS_PER_USER: Final = 1_000
 MAX_SHARDS: Final = 64
-USERS_PER_BUCKET: Final = 48_000
-"""Many, so that a bucket soon is a table, where a new user is one look at memory: Valkey's tables grow at 57,344.
-Not all, since a key of a few megabytes can still be moved from one node of a Cluster to another."""
+USERS_PER_BUCKET: Final = 3_500_000
+"""Many, since the users of a batch who share a bucket are looked up and written together; a little less than the
+3,670,016 at which Valkey's tables grow once more. So many make a key of nearly 200 MB: whoever moves slots of a Cluster
+divides his campaigns into shards."""
 
 
 class CampaignStatus(StrEnum):

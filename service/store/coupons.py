@@ -117,8 +117,9 @@ class CouponStore:
     async def issue(self, campaign: KnownCampaign, shard: int, batch: Sequence[IssueRequest]) -> list[IssueOutcome]:
         """Issue a batch of one shard, in order; the outcomes stand in the order of the requests."""
         # The bucket goes as text, since Lua is slow at writing numbers.
-        wishes = [part for asked in batch for part in (asked.user_id, str(asked.user_bucket), asked.key_digest)]
-        packed = self._wishes.pack(wishes)
+        users = [asked.user_id for asked in batch]
+        buckets = [str(asked.user_bucket) for asked in batch]
+        packed = self._wishes.pack((users, buckets, [asked.key_digest for asked in batch]))
         seed = [self._seed()] if isinstance(campaign.campaign.benefit, RedEnvelope) else []
         reply = await self._scripts.run("issue", [campaign.state_keys[shard]], packed, *seed)
         if reply is None:

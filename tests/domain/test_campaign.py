@@ -140,7 +140,8 @@ def test_the_shards_promise_together_what_the_campaign_promises(
 
 
 @pytest.mark.parametrize(
-    ("max_coupons", "shards", "buckets"), [(1, 1, 1), (48_000, 1, 1), (48_001, 1, 2), (48_001, 4, 1), (10**7, 1, 209)]
+    ("max_coupons", "shards", "buckets"),
+    [(1, 1, 1), (3_500_000, 1, 1), (3_500_001, 1, 2), (3_500_001, 4, 1), (10**7, 1, 3)],
 )
 def test_there_are_buckets_enough_for_one_coupon_a_user(max_coupons: int, shards: int, buckets: int) -> None:
     assert user_buckets_for(max_coupons, shards) == buckets

@@ -80,7 +80,8 @@ def a_campaign(**changes: Any) -> Campaign:
         created_at_ms=LAUNCH,
     )
     campaign = replace(campaign, **changes)
-    return replace(campaign, user_buckets=user_buckets_for(campaign.max_coupons, campaign.shards))
+    buckets = changes.get("user_buckets") or user_buckets_for(campaign.max_coupons, campaign.shards)
+    return replace(campaign, user_buckets=buckets)
 
 
 async def to_the_end(chunk: Callable[[], Awaitable[bool]]) -> None:

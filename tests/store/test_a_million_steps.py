@@ -53,6 +53,7 @@ def terms(chance: Random) -> dict[str, Any]:
         "user_rate": chance.choice([None, Rate(77, 2), Rate(1_000, 4)]),
         "merchant_rate": chance.choice([None, Rate(20, 5), Rate(5_001, 20)]),
         "redemptions_per_second_milli": chance.choice([None, 1]),
+        "user_buckets": chance.choice([1, 1, 2, 7]),
     }
 
 

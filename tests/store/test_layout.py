@@ -27,6 +27,12 @@ PLACES = [(3, 152), (0, 287), (3, 223)]
 """Whoever changes these moves users away from their claims: their caps and their idempotency would begin anew."""
 
 
+async def calls(room: Room, command: str) -> int:
+    """How often the store has run a command."""
+    statistics = await room.client.info("commandstats")
+    return int(statistics.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
 async def live_a_little(desk: Desk) -> None:
     """Every verb once, so that every kind of key comes to be."""
     for number in range(30):
@@ -153,9 +159,22 @@ async def test_repeats_of_neighbours_read_their_row_once(room: Room, together: i
     wishes = [(f"user {number}", "first") for number in range(ROW)]
     for first in range(0, ROW, together):
         await desk.issue_batch(wishes[first : first + together])
-    before = (await room.client.info("commandstats"))["cmdstat_hget"]["calls"]
+    before = await calls(room, "hget")
     assert [type(outcome) for outcome in await desk.issue_batch(wishes)] == [Replayed] * ROW
-    assert (await room.client.info("commandstats"))["cmdstat_hget"]["calls"] == before + ROW + 1
+    assert await calls(room, "hget") == before + 1
+
+
+@pytest.mark.parametrize("buckets", [1, 3])
+async def test_the_users_of_a_bucket_are_read_by_one_command_and_written_by_one(room: Room, buckets: int) -> None:
+    desk = await room.open(user_buckets=buckets)
+    verbs = "hmget", "hset"
+    costs = []
+    for users in (1, 40):
+        before = [await calls(room, verb) for verb in verbs]
+        await desk.issue_batch([(f"user {users} {number}", "first") for number in range(users)])
+        costs.append([await calls(room, verb) - was for verb, was in zip(verbs, before, strict=True)])
+    # Forty coupons begin two more blocks than one does.
+    assert costs[1] == [costs[0][0] + buckets - 1, costs[0][1] + buckets - 1 + 1]
 
 
 async def test_repeats_in_any_order_get_their_own_answers(room: Room) -> None:

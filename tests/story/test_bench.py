@@ -93,7 +93,7 @@ def test_what_stands_alone_is_the_median_of_its_runs() -> None:
     findings = Findings(
         paced=[Paced(number, 256, 10_000, 40_000, 2.0, p99_ms) for number, p99_ms in ((1, 5.0), (2, 50.0), (3, 6.0))],
         idle=[Idle(1, 600, 500), Idle(2, 900, 500), Idle(3, 700, 500)],
-        growth=Growth(10_000_000, 100_000, 70.5, early_us=(10, 10, 30), late_us=(11, 90, 11)),
+        growth=Growth(10_000_000, 100_000, 70.5, early_us=(10, 20, 30), late_us=(11, 24, 30)),
     )
     assert of(Group.LATENCY, findings)[0].values == {"256": 6.0}
     assert of(Group.IDLE, findings)[0].values == {"": 1.4}

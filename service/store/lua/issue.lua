@@ -1,7 +1,7 @@
 -- Issues a batch of coupons of one shard: all that may be granted in the order of the batch, and nothing else.
 -- Uses     clock, state, bucket, validity, record, new_coupons, limits, draw, first_answer
 -- KEYS[1]  the shard's state
--- ARGV[1]  MessagePack: for each request user, bucket of users, the idempotency key's 8-byte digest
+-- ARGV[1]  MessagePack: the users; the bucket of each; the 8-byte digest of each one's idempotency key
 -- ARGV[2]  a seed that no client knows, where coupons draw their amounts from a pot
 -- Returns  false for an unknown shard, else MessagePack, since the store looks at each table of a plain reply eight
 --          times: {now, starts_at, expires_at, results, first_answers, took_us}; took_us is the CPU time that all of it
@@ -14,6 +14,8 @@
 --          issued, starts and expires at, and the amount drawn or 0
 local CLAIM_BYTES, CLAIM = 13, '>c8I5'
 local USER_BUCKET_BYTES, USER_BUCKET = 12, '>I6I6'
+-- So many values are passed to one command: Lua takes no more than 8,000.
+local MOST_VALUES = 4096
 
 -- Some builds of Redis, Debian's among them, have no such clock; their batches take no time that anybody could tell.
 local library = rawget(_G, 'os')
@@ -23,7 +25,7 @@ local state = load_state(state_key)
 if not state then
   return false
 end
-local requests = cmsgpack.unpack(ARGV[1])
+local users, buckets, digests = unpack(cmsgpack.unpack(ARGV[1]))
 local config, now = state.config, now_ms()
 local issued_before, made = state.issued, #state.extensions
 local starts_at, expires_at = window_of(config.validity, now, state.extensions, made)
@@ -45,22 +47,37 @@ local closed = campaign_refusal(config, now, expires_at)
 local left = closed and 0 or math.min(in_stock, in_bucket, in_budget, in_day, redeemable)
 
 -- What a user holds: an optional level of his own bucket, then a claim for each coupon: digest and sequence.
--- Claims are 13 bytes and a level 12, so the length tells whether there is one. A table for each user would be the
--- dearest thing in the batch.
+-- Claims are 13 bytes and a level 12, so the length tells whether there is one. A command costs as much as a dozen of
+-- the users in it, so all users of a bucket are read by one, before anything is decided.
 local users_key = key_of(state_key, 'users:')
-local claims_of, levels, levels_at = {}, {}, {}
-
-local function look_up(user, bucket)
-  local claims = redis.call('HGET', users_key .. bucket, user) or ''
-  local tokens, at
-  if #claims % CLAIM_BYTES == USER_BUCKET_BYTES then
-    tokens, at = struct.unpack(USER_BUCKET, claims)
-    claims = string.sub(claims, USER_BUCKET_BYTES + 1)
+local users_of, claims_of, levels, levels_at = {}, {}, {}, {}
+for i, user in ipairs(users) do
+  local bucket = buckets[i]
+  local together = users_of[bucket]
+  if together then
+    together[#together + 1] = user
+  else
+    users_of[bucket] = { user }
   end
-  if config.user_rate then
-    levels[user], levels_at[user] = bucket_level(tokens, at, config.user_rate, now), at
+end
+for bucket, together in pairs(users_of) do
+  for from = 1, #together, MOST_VALUES do
+    local to = math.min(from + MOST_VALUES - 1, #together)
+    for i, claims in ipairs(redis.call('HMGET', users_key .. bucket, unpack(together, from, to))) do
+      if claims or config.user_rate then
+        local user, tokens, at = together[from + i - 1], nil, nil
+        claims = claims or ''
+        if #claims % CLAIM_BYTES == USER_BUCKET_BYTES then
+          tokens, at = struct.unpack(USER_BUCKET, claims)
+          claims = string.sub(claims, USER_BUCKET_BYTES + 1)
+        end
+        if config.user_rate then
+          levels[user], levels_at[user] = bucket_level(tokens, at, config.user_rate, now), at
+        end
+        claims_of[user] = claims
+      end
+    end
   end
-  return claims
 end
 
 local function claimed_sequence(claims, digest)
@@ -106,57 +123,52 @@ local function refusal(user, bucket, claims)
   return nil
 end
 
--- In a rush nearly everybody comes for the first time. Whoever probably does gets his claim by the very command that
--- looks whether he has one, once nothing else is in his way, so that a refusal writes nothing here either. Whoever
--- follows one who has been here has probably been here as well. The level of a user's own bucket must be read first. An
--- error is no answer: a store that takes no writes can still tell who has been here.
-local newcomers = true
+-- Whoever comes for the first time while every limit leaves something is asked nothing more.
 local wave_starts = config.validity.waves and {}
-local results, repeats, granted_users, changed = {}, {}, {}, {}
-for at = 1, #requests, 3 do
-  local user, bucket, digest = requests[at], requests[at + 1], requests[at + 2]
-  local sequence, claims, known, result = issued_before + count, claims_of[user], nil, nil
-  if claims or not newcomers or config.user_rate or count >= left
-    or redis.pcall('HSETNX', users_key .. bucket, user, struct.pack(CLAIM, digest, sequence)) ~= 1 then
-    claims = claims or look_up(user, bucket)
-    newcomers = claims == ''
-    known = claims ~= '' and claimed_sequence(claims, digest)
-    result = known or refusal(user, bucket, claims)
-    if known then
-      repeats[#repeats + 1] = (at + 2) / 3
-    elseif not result then
-      claims_of[user] = claims .. struct.pack(CLAIM, digest, sequence)
-      changed[#changed + 1] = at
-      if config.user_rate then
-        levels[user] = levels[user] - TOKEN
-      end
+local results, repeats, granted_users, grants_of = {}, {}, {}, {}
+for place, user in ipairs(users) do
+  local bucket, digest, claims, result = buckets[place], digests[place], claims_of[user], nil
+  if claims or count >= left then
+    claims = claims or ''
+    result = claimed_sequence(claims, digest)
+    if result then
+      repeats[#repeats + 1] = place
+    else
+      result = refusal(user, bucket, claims)
     end
   end
   if not result then
+    result = issued_before + count
     count = count + 1
     granted_users[count] = user
-    result = sequence
+    claims = (claims or '') .. struct.pack(CLAIM, digest, result)
+    claims_of[user] = claims
+    if config.user_rate then
+      levels[user] = levels[user] - TOKEN
+      claims = struct.pack(USER_BUCKET, levels[user], math.max(now, levels_at[user] or 0)) .. claims
+    end
+    local grants = grants_of[bucket]
+    if grants then
+      local last = #grants
+      grants[last + 1], grants[last + 2] = user, claims
+    else
+      grants_of[bucket] = { user, claims }
+    end
     if pot or wave_starts then
-      local amount = pot and pot.draw(sequence)
+      local amount = pot and pot.draw(result)
       if wave_starts then
-        wave_starts[count] = window_of(config.validity, now, state.extensions, made, sequence)
+        wave_starts[count] = window_of(config.validity, now, state.extensions, made, result)
       end
-      result = { 'issued', sequence, now, wave_starts and wave_starts[count] or starts_at, expires_at, amount }
+      result = { 'issued', result, now, wave_starts and wave_starts[count] or starts_at, expires_at, amount }
     end
   end
-  results[(at + 2) / 3] = result
+  results[place] = result
 end
 
-for _, at in ipairs(changed) do
-  local user = requests[at]
-  local packed = claims_of[user]
-  -- Whoever was granted several coupons is written once.
-  if packed then
-    claims_of[user] = nil
-    if config.user_rate then
-      packed = struct.pack(USER_BUCKET, levels[user], math.max(now, levels_at[user] or 0)) .. packed
-    end
-    redis.call('HSET', users_key .. requests[at + 1], user, packed)
+-- Of a user who was granted several coupons the last claims stand.
+for bucket, grants in pairs(grants_of) do
+  for from = 1, #grants, MOST_VALUES do
+    redis.call('HSET', users_key .. bucket, unpack(grants, from, math.min(from + MOST_VALUES - 1, #grants)))
   end
 end
 
