@@ -16,7 +16,7 @@ from service.api import hot_calls
 from service.api.door import Doorkeeper
 from service.api.exchange import request_id_of
 from service.api.parts import Parts
-from service.api.plain_request import PlainRequest
+from service.api.plain_request import PlainRequest, PlainRequests
 from service.api.problems import Answer, headers_of, internal_error, not_found
 from service.api.problems import Headers as AnswerHeaders
 from service.api.turns import Turns
@@ -53,6 +53,7 @@ class FastLane:
         self.parts = parts
         self.doorkeeper = doorkeeper
         self.turns = Turns()
+        self.plain_requests = PlainRequests()
         self._issues = parts.settings.serve_only != "redeem"
         self._redeems = parts.settings.serve_only != "issue"
         self._default_headers: Headers = []
@@ -72,9 +73,9 @@ class FastLane:
 
     def exchange(self, request: PlainRequest, connection: Connection) -> "Exchange | None":
         """What answers the request once it is begun; None for a request of the FastAPI lane."""
-        if request.campaign_id:
-            return self._issue(request.campaign_id.decode(), request, connection) if self._issues else None
-        return self._redeem(request.code.decode(), request, connection) if self._redeems else None
+        if campaign_id := request.head.campaign_id:
+            return self._issue(campaign_id, request, connection) if self._issues else None
+        return self._redeem(request.own.decode(), request, connection) if self._redeems else None
 
     def spelled(self, answer: Answer, request_id: bytes, keep_alive: bool, default_headers: Headers) -> bytes:
         """The answer as it goes over the wire."""
@@ -122,13 +123,13 @@ class Exchange:
         self._lane = lane
         self._connection = connection
         self._asked = request
-        self._request_id = request_id_of(request.request_id)
+        self._request_id = request_id_of(request.head.request_id)
 
     def begin(self, body: bytes) -> None:
         """Stand in line, or answer at once."""
         doorkeeper = self._lane.doorkeeper
         try:
-            if doorkeeper is not None and not doorkeeper.admits(self._asked.authorization):
+            if doorkeeper is not None and not doorkeeper.admits(self._asked.head.authorization):
                 refused: Answer | None = doorkeeper.refusal()
             else:
                 refused = self._enter(body)
@@ -158,7 +159,7 @@ class PausedExchange(Exchange):
     call = "issue"
 
     def _enter(self, _body: bytes) -> Answer:
-        return hot_calls.paused(self._lane.parts, self._asked.campaign_id.decode())
+        return hot_calls.paused(self._lane.parts, self._asked.head.campaign_id)
 
 
 class IssueExchange(Exchange):
@@ -176,7 +177,7 @@ class IssueExchange(Exchange):
         parts, known = self._lane.parts, self._known
         if (shed := hot_calls.shed_unread(parts, known.campaign.id)) is not None:
             return shed
-        wish = hot_calls.read_issue(parts, known.campaign.id, self._asked.idempotency_key, body)
+        wish = hot_calls.read_issue(parts, known.campaign.id, self._asked.own, body)
         if isinstance(wish, Answer):
             return wish
         self._shard, self.request = hot_calls.placed(known, wish)

@@ -1,15 +1,12 @@
 """uvicorn's HTTP behind the fast lane: a plain request on a connection that is free never reaches its parser."""
 
-from typing import Any, Final
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.fast_lane import LANE, Exchange, FastLane
-from service.api.plain_request import plain_request
+from service.api.plain_request import REDEMPTION
 from service.api.problems import Answer
-
-REDEMPTION: Final = b"POST /v1/coupons/"
-"""So begins a request to redeem, which waits for nobody's turn."""
 
 
 class FastLaneProtocol(HttpToolsProtocol):
@@ -67,7 +64,7 @@ class FastLaneProtocol(HttpToolsProtocol):
 
         Returns how many bytes are dealt with; none if the FastAPI lane has to answer.
         """
-        request = plain_request(data)
+        request = lane.plain_requests.read(data)
         exchange = None if request is None else lane.exchange(request, self)
         if request is None or exchange is None:
             return 0

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api.plain_request import PlainRequest, plain_request
+from service.api import plain_request
+from service.api.plain_request import LONGEST_REST, MOST_HEAD_BYTES, MOST_HEADS, Head, PlainRequest, PlainRequests
 from service.api.vocabulary import MAX_BODY_BYTES
 
 BODY = b'{"user_id":"ann"}'
@@ -14,6 +15,24 @@ HEAD = (
     b"POST /v1/campaigns/spring/coupons HTTP/1.1\r\nHost: tidegate\r\nIdempotency-Key: first\r\nContent-Length: 17\r\n"
 )
 REQUEST = HEAD + b"\r\n" + BODY
+REDEMPTION = b"POST /v1/coupons/SPRI-0000-0000-0000-0000/redemptions HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def read(data: bytes) -> PlainRequest | None:
+    """What somebody makes of it who has read nothing before; whoever knows such heads must make the same of it."""
+    found = PlainRequests().read(data)
+    experienced = experience()
+    assert [experienced.read(data), experienced.read(data), experienced.read(data)] == [found] * 3
+    return found
+
+
+def experience() -> PlainRequests:
+    """Knows the heads of an issue and a redemption, and rests no more."""
+    requests = PlainRequests()
+    for request in (REQUEST, REDEMPTION):
+        for _ in range(LONGEST_REST):
+            assert requests.read(request) is not None
+    return requests
 
 
 def with_header(line: bytes) -> bytes:
@@ -21,22 +40,23 @@ def with_header(line: bytes) -> bytes:
 
 
 def test_an_issue_is_recognised_with_its_key_and_its_body() -> None:
-    found = plain_request(REQUEST)
-    assert found == PlainRequest(b"spring", b"", b"first", b"", b"", len(REQUEST) - len(BODY), len(REQUEST))
+    found = read(REQUEST)
+    assert found == PlainRequest(Head("spring", b"", b"", len(BODY)), b"first", len(REQUEST) - len(BODY), len(REQUEST))
 
 
 def test_a_redemption_is_recognised_by_its_code_whoever_else_signs_it_on_its_way() -> None:
-    found = plain_request(
+    found = read(
         b"POST /v1/coupons/SPRI-0000-0000-0000-0000/redemptions HTTP/1.1\r\nx-request-id: abc\r\ncontent-length: 2\r\n"
         b"X-Forwarded-For: 10.0.0.1, 10.0.0.2\r\nauthorization: Bearer a key\r\nConnection: Keep-Alive\r\n\r\n{}"
     )
     assert found is not None
-    assert found[:5] == (b"", b"SPRI-0000-0000-0000-0000", b"", b"abc", b"Bearer a key")
+    assert found.head == Head("", b"abc", b"Bearer a key", 2)
+    assert found.own == b"SPRI-0000-0000-0000-0000"
 
 
 @pytest.mark.parametrize("sent", range(len(HEAD) + 2, len(REQUEST) + 1))
 def test_a_body_may_still_be_on_its_way(sent: int) -> None:
-    found = plain_request(REQUEST[:sent])
+    found = read(REQUEST[:sent])
     assert found is not None
     assert found.body_to == len(REQUEST)
 
@@ -65,8 +85,8 @@ def test_a_body_may_still_be_on_its_way(sent: int) -> None:
     ],
 )
 def test_whatever_leaves_a_doubt_is_not_plain(line: bytes) -> None:
-    assert plain_request(with_header(b"Harmless: yes")) is not None
-    assert plain_request(with_header(line)) is None
+    assert read(with_header(b"Harmless: yes")) is not None
+    assert read(with_header(line)) is None
 
 
 @pytest.mark.parametrize(
@@ -90,13 +110,13 @@ def test_whatever_leaves_a_doubt_is_not_plain(line: bytes) -> None:
     ],
 )
 def test_another_request_line_or_length_is_not_plain(old: bytes, new: bytes) -> None:
-    assert plain_request(REQUEST.replace(old, new, 1)) is None
+    assert read(REQUEST.replace(old, new, 1)) is None
 
 
 @given(st.binary(max_size=60), st.integers(0, len(REQUEST)), st.integers(0, 8))
 def test_bytes_that_were_altered_are_never_taken_for_another_length(noise: bytes, at: int, cut: int) -> None:
     altered = REQUEST[:at] + noise + REQUEST[at + cut :]
-    found = plain_request(altered)
+    found = read(altered)
     if found is not None:
         head = altered[: found.body_from].lower()
         assert head.endswith(b"\r\n\r\n")
@@ -105,3 +125,67 @@ def test_bytes_that_were_altered_are_never_taken_for_another_length(noise: bytes
             lengths == [b"%d" % (found.body_to - found.body_from)] or int(lengths[0]) == found.body_to - found.body_from
         )
         assert len(lengths) == 1
+
+
+class Counted:
+    """Counts how often a head is read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.times = 0
+        self._read = plain_request._read
+        monkeypatch.setattr(plain_request, "_read", self)
+
+    def __call__(self, data: bytes) -> PlainRequest | None:
+        self.times += 1
+        return self._read(data)
+
+
+@pytest.mark.parametrize(
+    ("request_", "own"),
+    [
+        (REQUEST, b"first"),
+        (REQUEST.replace(b"Idempotency-Key", b"idempotency-key"), b"first"),
+        (REDEMPTION, b"SPRI-0000"),
+    ],
+)
+def test_of_a_head_that_comes_again_only_its_own_value_is_read(
+    request_: bytes, own: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, requests = Counted(monkeypatch), PlainRequests()
+    others = [request_.replace(own, b"other-%d" % number) for number in range(1_000)]
+    assert [requests.read(other) for other in others] == [PlainRequests().read(other) for other in others]
+    assert counted.times < 1_000 + 3
+
+
+def test_a_length_that_comes_again_is_that_of_its_head() -> None:
+    requests = experience()
+    longer = REQUEST.replace(b"17", b"18")
+    for _ in range(LONGEST_REST):
+        for request, length in ((REQUEST, 17), (longer, 18)):
+            found = requests.read(request)
+            assert found is not None
+            assert found.body_to - found.body_from == found.head.body_bytes == length
+
+
+def test_where_no_head_comes_twice_looking_for_it_is_mostly_left_out_until_one_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    requests = PlainRequests()
+    for number in range(100 * LONGEST_REST):
+        found = requests.read(with_header(b"Trace: %d" % number))
+        assert found is not None
+    assert len(requests._heads) < 120
+    counted = Counted(monkeypatch)
+    for _ in range(4 * LONGEST_REST):
+        requests.read(REQUEST)
+    assert counted.times <= 2 * LONGEST_REST + 2
+
+
+def test_so_many_heads_are_kept_and_none_that_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_request, "LONGEST_REST", 0)
+    requests = PlainRequests()
+    for number in range(MOST_HEADS + 10):
+        assert requests.read(with_header(b"Trace: %d" % number)) is not None
+    assert len(requests._heads) == 10
+    assert requests.read(with_header(b"Long: " + b"x" * MOST_HEAD_BYTES)) is not None
+    assert len(requests._heads) == 10
