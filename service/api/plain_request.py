@@ -98,7 +98,7 @@ class PlainRequests:
             return None
         body_from = data.find(HEAD_END, own_to) + len(HEAD_END)
         own = data[own_from:own_to]
-        if not own or own.translate(None, own_bytes) or not own_to < body_from <= MOST_HEAD_BYTES:
+        if not own_from < own_to < body_from <= MOST_HEAD_BYTES or own.translate(None, own_bytes):
             return _read(data)
         around = data[:own_from], data[own_to:body_from]
         head = self._heads.get(around)

@@ -23,6 +23,8 @@ from tests.store.records import BLOCK, ROW, block_key
 pytestmark = pytest.mark.anyio
 
 STATE = keys.state_key("spring", 0)
+MANY = 4_096
+"""As many as the settings let into a batch."""
 PLACES = [(3, 152), (0, 287), (3, 223)]
 """Whoever changes these moves users away from their claims: their caps and their idempotency would begin anew."""
 
@@ -175,6 +177,16 @@ async def test_the_users_of_a_bucket_are_read_by_one_command_and_written_by_one(
         costs.append([await calls(room, verb) - was for verb, was in zip(verbs, before, strict=True)])
     # Forty coupons begin two more blocks than one does.
     assert costs[1] == [costs[0][0] + buckets - 1, costs[0][1] + buckets - 1 + 1]
+
+
+async def test_more_users_than_one_command_takes_get_each_his_own_coupon(room: Room) -> None:
+    desk = await room.open()
+    users = [f"user {number}" for number in range(MANY)]
+    for key, kind in (("first", Issued), ("first", Replayed), ("second", Issued), ("second", Replayed)):
+        outcomes = await desk.issue_batch([(user, key) for user in users])
+        first = 0 if key == "first" else MANY
+        assert [kind] * MANY == [type(outcome) for outcome in outcomes]
+        assert [getattr(outcome, "sequence", None) for outcome in outcomes] == [*range(first, first + MANY)]
 
 
 async def test_repeats_in_any_order_get_their_own_answers(room: Room) -> None:

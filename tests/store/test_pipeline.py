@@ -17,6 +17,7 @@ from tests.store.server import StoreServer, running_store
 pytestmark = pytest.mark.anyio
 
 TIMEOUT_MS = 300
+LONG_TIMEOUT_MS = 1_000
 
 
 @pytest.fixture
@@ -80,6 +81,18 @@ async def test_a_store_that_is_killed_fails_all_calls_at_once_and_is_found_again
                 await scripts.run("read_state", ["tg:{nowhere:0}:state"])
         own_store.start()
         assert await scripts.run("read_state", ["tg:{nowhere:0}:state"]) is None
+
+
+async def test_a_call_has_its_whole_time_whenever_the_one_before_was_made(own_store: StoreServer) -> None:
+    async with scripts_on(own_store.url, LONG_TIMEOUT_MS) as scripts, connect(own_store.url, 1_000) as client:
+        process = (await client.info("server"))["process_id"]
+        await scripts.run("read_state", ["tg:{nowhere:0}:state"])
+        await asyncio.sleep(0.6 * LONG_TIMEOUT_MS / 1_000)
+        os.kill(process, signal.SIGSTOP)
+        call = asyncio.create_task(scripts.run("read_state", ["tg:{nowhere:0}:state"]))
+        await asyncio.sleep(0.6 * LONG_TIMEOUT_MS / 1_000)
+        os.kill(process, signal.SIGCONT)
+        assert await call is None
 
 
 async def test_a_store_that_hangs_times_out_and_is_asked_on_a_new_connection(own_store: StoreServer) -> None:
