@@ -15,7 +15,7 @@
 local CLAIM_BYTES, CLAIM = 13, '>c8I5'
 local USER_BUCKET_BYTES, USER_BUCKET = 12, '>I6I6'
 -- So many values are passed to one command: Lua takes no more than 8,000.
-local MOST_VALUES = 4096
+local MOST_VALUES = 4000
 
 -- Some builds of Redis, Debian's among them, have no such clock; their batches take no time that anybody could tell.
 local library = rawget(_G, 'os')
