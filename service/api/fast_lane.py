@@ -20,7 +20,7 @@ from service.api.plain_request import PlainRequest, PlainRequests
 from service.api.problems import Answer, headers_of, internal_error, not_found
 from service.api.problems import Headers as AnswerHeaders
 from service.api.turns import Turns
-from service.domain.codes import CouponAddress, split_code
+from service.domain.codes import CouponAddress, split_code, split_written_code
 from service.domain.outcomes import IssueOutcome, NotServed, RedeemOutcome
 from service.store.catalogue import KnownCampaign
 from service.store.coupons import IssueRequest, RedeemRequest
@@ -99,6 +99,11 @@ class FastLane:
 
     def _redeem(self, code: str, request: PlainRequest, connection: Connection) -> "Exchange | None":
         catalogue = self.parts.catalogue
+        if written := split_written_code(code):
+            known = catalogue.known_by_prefix(written[0])
+            address = None if known is None else known.codes.read_code(written[1])
+            if known is not None and address is not None:
+                return RedeemExchange(self, connection, request, known, code, address)
         split = split_code(code)
         known = None if split is None else catalogue.known_by_prefix(split[0])
         if split is None or known is None:
@@ -106,7 +111,7 @@ class FastLane:
         address = known.codes.read_code(split[1])
         if address is None and catalogue.may_be_imported(code):
             return None
-        return RedeemExchange(self, connection, request, known, split[1], address)
+        return RedeemExchange(self, connection, request, known, known.codes.spelled(split[1]), address)
 
 
 class Exchange:
@@ -206,12 +211,12 @@ class RedeemExchange(Exchange):
         connection: Connection,
         request: PlainRequest,
         known: KnownCampaign,
-        sealed: str,
+        code: str,
         address: CouponAddress | None,
     ) -> None:
         super().__init__(lane, connection, request)
         self._known = known
-        self._sealed = sealed
+        self._code = code
         self._address = address
 
     def _enter(self, body: bytes) -> Answer | None:
@@ -227,7 +232,7 @@ class RedeemExchange(Exchange):
     def receive(self, outcome: RedeemOutcome | NotServed) -> None:
         """Answer with what the store decided."""
         try:
-            answer = hot_calls.redeem_answer(self._lane.parts, self._known, self._sealed, outcome)
+            answer = hot_calls.redeem_answer(self._lane.parts, self._known, self._code, outcome)
         except Exception:
             self._break()
         else:

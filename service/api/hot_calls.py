@@ -163,9 +163,8 @@ def redemption_of(sequence: int, wish: RedeemBody) -> RedeemRequest:
     return RedeemRequest(sequence, wish.merchant_id, wish.order_id, wish.order_amount, hold_ms)
 
 
-def redeem_answer(parts: Parts, known: KnownCampaign, sealed: str | None, outcome: RedeemOutcome) -> Answer:
-    """What the merchant is told about the coupon; the sealed body of its code spares computing that."""
-    code = None if sealed is None else known.codes.spelled(sealed)
+def redeem_answer(parts: Parts, known: KnownCampaign, code: str | None, outcome: RedeemOutcome) -> Answer:
+    """What the merchant is told about the coupon; whoever has its code, as it is written, spares computing that."""
     match outcome:
         case Redeemed():
             return Answer(201, parts.spelling(known).redemption(outcome.redemption, code))

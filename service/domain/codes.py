@@ -151,6 +151,14 @@ def split_code(text: str) -> tuple[str, str] | None:
     return compact[:-CODE_LENGTH], compact[-CODE_LENGTH:].replace("O", "0").replace("I", "1").replace("L", "1")
 
 
+def split_written_code(text: str) -> tuple[str, str] | None:
+    """A code's prefix and sealed body where its dashes stand as `CodeBook.code` writes them; else None.
+
+    `read_code` reads no other letters than are written, so what was split like this and read is as it was written.
+    """
+    return (text[:-20], text[-19:].replace("-", "")) if text[-20::5] == "----" else None
+
+
 def split_redemption_id(text: str) -> tuple[str, str] | None:
     """A redemption id's prefix and sealed body, or None for other text."""
     parts = text.split("-")

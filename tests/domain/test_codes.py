@@ -15,6 +15,7 @@ from service.domain.codes import (
     RedemptionAddress,
     split_code,
     split_redemption_id,
+    split_written_code,
 )
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -107,6 +108,24 @@ def test_a_code_may_be_written_as_people_write(address: CouponAddress, dice: Ran
     body = body.replace("0", dice.choice("0Oo")).replace("1", dice.choice("1IiLl"))
     body = body.replace("-", dice.choice(["-", "", " ", " - "]))
     assert read(SPRING, dice.choice([str.lower, str.upper, str.swapcase])(head + body)) == address
+
+
+@given(addresses)
+def test_a_code_as_it_is_written_is_split_by_its_dashes(address: CouponAddress) -> None:
+    code = SPRING.code(address.shard, address.sequence)
+    assert split_written_code(code) == split_code(code)
+    assert SPRING.spelled(body_of(code)) == code
+
+
+@given(addresses, st.integers(0, 23), st.sampled_from("oOiIlL -aU"))
+def test_what_is_split_by_its_dashes_and_read_is_as_it_was_written(
+    address: CouponAddress, position: int, letter: str
+) -> None:
+    code = SPRING.code(address.shard, address.sequence)
+    typed = code[:position] + letter + code[position + 1 :]
+    split = split_written_code(typed)
+    if split is not None and split[0] == "QWEN" and SPRING.read_code(split[1]) is not None:
+        assert typed == code
 
 
 def test_letters_that_look_like_digits_stay_what_they_are_in_a_prefix() -> None:
