@@ -181,7 +181,7 @@ class Metrics:
         """Count an outcome that no batch decided. An unknown campaign's name is the caller's, and no label."""
         if isinstance(outcome, Overloaded):
             self._shed[whom] += 1
-        self._count(verb, known, (outcome,))
+        self._outcomes[verb, self._label_of(known)][outcome_label(outcome)] += 1
 
     def count_paused(self, known: KnownCampaign | None) -> None:
         """Count one of a stampede that is refused: as `count_unserved` does, without asking which outcome it is."""
@@ -246,5 +246,5 @@ class Metrics:
             HistogramTally(self._store_call.labels(verb), SECONDS),
         )
 
-    def _count(self, verb: Verb, known: KnownCampaign | None, outcomes: Sequence[IssueOutcome | RedeemOutcome]) -> None:
+    def _count(self, verb: Verb, known: KnownCampaign, outcomes: Sequence[IssueOutcome | RedeemOutcome]) -> None:
         self._outcomes[verb, self._label_of(known)].update(map(outcome_label, outcomes))

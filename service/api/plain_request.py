@@ -18,9 +18,11 @@ MOST_HEAD_BYTES: Final = 4_096
 MOST_HEADS: Final = 1_024
 """So many different heads are kept, and then all are read anew."""
 LONGEST_REST: Final = 64
+"""So many requests in a row at most are read without a look at what is kept."""
 
 ISSUE: Final = b"POST /v1/campaigns/"
 REDEMPTION: Final = b"POST /v1/coupons/"
+"""So each begins."""
 KEYS: Final = (b"\r\nIdempotency-Key: ", b"\r\nidempotency-key: ")
 """As nearly everybody spells it; other spellings are read anew each time."""
 LINE_END: Final = b"\r\n"

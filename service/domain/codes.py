@@ -13,6 +13,8 @@ SHARD_BITS: Final = 6
 SEQUENCE_BITS: Final = 34
 ATTEMPT_BITS: Final = 16
 CODE_LENGTH: Final = 16
+DASHED_LENGTH: Final = 20
+"""Of a code's sealed body as it is written: a dash before every four letters."""
 REDEMPTION_LENGTH: Final = 24
 MAX_CODE_LENGTH: Final = 64
 """The longest text that is looked at as a code at all; a written one has at most 28 characters."""
@@ -156,7 +158,8 @@ def split_written_code(text: str) -> tuple[str, str] | None:
 
     `read_code` reads no other letters than are written, so what was split like this and read is as it was written.
     """
-    return (text[:-20], text[-19:].replace("-", "")) if text[-20::5] == "----" else None
+    dashed = text[-DASHED_LENGTH:]
+    return (text[:-DASHED_LENGTH], dashed.replace("-", "")) if dashed[::5] == "----" else None
 
 
 def split_redemption_id(text: str) -> tuple[str, str] | None:
