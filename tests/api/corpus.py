@@ -149,7 +149,7 @@ STORIES: Final[dict[str, tuple[dict[str, Any], list[Step]]]] = {
         {},
         [
             *[issue(), post("/v1/campaigns/spring/pause"), issue("bob"), issue(), redeem()],
-            Ask("PUT", "/v1/breaker", (as_json(mode="forced_open", reason="a drill", ttl_s=60),)),
+            Ask("PUT", "/v1/breaker", (as_json(mode="forced_open", reason="a drill"),)),
             *[Ask("POST", COUPONS, (body,)) for body in BODIES],
             *[Ask("POST", target, (ANN,)) for target in TARGETS],
             *[Ask("POST", COUPONS, (ANN,), headers) for headers in KEYS],
