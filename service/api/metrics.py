@@ -37,6 +37,11 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no
 class TalliedHistogram(Histogram):
     """A histogram that can take a whole second's observations at once."""
 
+    @property
+    def bounds(self) -> Sequence[float]:
+        """The upper bounds of its buckets, of which the last is infinite."""
+        return self._upper_bounds
+
     def add(self, counts: Sequence[int], total: float) -> None:
         """Add `counts[i]` observations to the i-th bucket, whose values sum to `total`."""
         for bucket, count in zip(self._buckets, counts, strict=True):
@@ -46,19 +51,19 @@ class TalliedHistogram(Histogram):
 
 
 class HistogramTally:
-    """What a histogram with those buckets is to observe, counted in plain numbers until somebody asks."""
+    """What a histogram is to observe, counted in plain numbers until somebody asks."""
 
-    __slots__ = ("_buckets", "_counts", "_histogram", "_total")
+    __slots__ = ("_bounds", "_counts", "_histogram", "_total")
 
-    def __init__(self, histogram: TalliedHistogram, buckets: Sequence[float]) -> None:
+    def __init__(self, histogram: TalliedHistogram) -> None:
         self._histogram = histogram
-        self._buckets = buckets
-        self._counts = [0] * (len(buckets) + 1)
+        self._bounds = histogram.bounds
+        self._counts = [0] * len(self._bounds)
         self._total = 0.0
 
     def observe(self, value: float) -> None:
         """Count one observation."""
-        self._counts[bisect_left(self._buckets, value)] += 1
+        self._counts[bisect_left(self._bounds, value)] += 1
         self._total += value
 
     def flush(self) -> None:
@@ -150,7 +155,7 @@ class Metrics:
         tally = self._requests.get((call, status_class))
         if tally is None:
             tally = self._requests[call, status_class] = HistogramTally(
-                self._durations.labels(call, f"{status_class}xx"), SECONDS
+                self._durations.labels(call, f"{status_class}xx")
             )
         tally.observe(seconds)
 
@@ -239,12 +244,9 @@ class Metrics:
         MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]  # the library has no types here
         return generate_latest(everyone)
 
-    def _batch_tallies(self, verb: str) -> tuple[HistogramTally, HistogramTally, HistogramTally]:
-        return (
-            HistogramTally(self._batch_size.labels(verb), SIZES),
-            HistogramTally(self._batch_wait.labels(verb), SECONDS),
-            HistogramTally(self._store_call.labels(verb), SECONDS),
-        )
+    def _batch_tallies(self, verb: str) -> list[HistogramTally]:
+        histograms = self._batch_size, self._batch_wait, self._store_call
+        return [HistogramTally(histogram.labels(verb)) for histogram in histograms]
 
     def _count(self, verb: Verb, known: KnownCampaign, outcomes: Sequence[IssueOutcome | RedeemOutcome]) -> None:
         self._outcomes[verb, self._label_of(known)].update(map(outcome_label, outcomes))

@@ -7,7 +7,9 @@ from service.api import metrics
 from service.api.parts import Parts
 from service.domain.breaker import Mode
 from service.domain.campaign import CampaignStatus
+from service.domain.outcomes import Overloaded
 from service.domain.webhooks import Health
+from service.gate.signals import BatchReport
 from tests.api.caller import Caller
 from tests.store.desk import LAUNCH, Room
 from tests.story.test_deploy import COUNTERS_AND_GAUGES, HISTOGRAMS
@@ -46,6 +48,26 @@ def value(text: str, name: str, **labels: str) -> float:
     """The one sample of that name with these labels among its own."""
     (found,) = [number for own, number in samples(text, name) if labels.items() <= own.items()]
     return found
+
+
+def counted(text: str) -> dict[str, float]:
+    """What is counted of requests, outcomes and batches, all in all."""
+    names = "issue_total", "redeem_total", "shed_total", "batch_size_count", "batch_size_sum", "store_call_seconds_sum"
+    return {name: sum(number for _, number in samples(text, name)) for name in names}
+
+
+async def test_whoever_looks_twice_sees_the_same_and_what_is_over_a_bound_in_the_bucket_above_it(
+    api: Caller, parts: Parts
+) -> None:
+    await a_busy_hour(api)
+    parts.metrics.count_unserved("redeem", None, Overloaded(), "redemption")
+    for size in (8, 9, 300):
+        parts.metrics.observe_batch(BatchReport("redeem", size, 0.0, 0.0, None, "spring", 0.0))
+    first, second = (parts.metrics.exposition().decode() for _ in range(2))
+    assert counted(first) == counted(second)
+    assert value(first, "redeem_total", campaign="other", outcome="overloaded") == 1
+    sizes = {own["le"]: number for own, number in samples(first, "batch_size_bucket") if own["verb"] == "redeem"}
+    assert [sizes["16.0"] - sizes["8.0"], sizes["+Inf"] - sizes["256.0"]] == [1, 1]
 
 
 async def a_busy_hour(api: Caller) -> list[str]:

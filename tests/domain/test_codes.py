@@ -128,6 +128,14 @@ def test_what_is_split_by_its_dashes_and_read_is_as_it_was_written(
         assert typed == code
 
 
+def test_a_code_whose_dashes_stand_elsewhere_is_not_as_it_is_written() -> None:
+    code = SPRING.code(0, 7)
+    for at in range(len("QWEN"), len(code), 5):
+        moved = code[:at] + code[at + 1] + "-" + code[at + 2 :]
+        assert split_code(moved) == split_code(code)
+        assert split_written_code(moved) is None
+
+
 def test_letters_that_look_like_digits_stay_what_they_are_in_a_prefix() -> None:
     book = CodeBook(b"a secret", "spring", "OIL")
     written = book.code(0, 7).lower()
