@@ -205,11 +205,25 @@ def test_where_no_head_comes_twice_looking_for_it_is_mostly_left_out_until_one_d
     assert counted.times <= 2 * LONGEST_REST + 2
 
 
-def test_so_many_heads_are_kept_and_none_that_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_many_heads_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain_request, "LONGEST_REST", 0)
     requests = PlainRequests()
     for number in range(MOST_HEADS + 10):
         assert requests.read(with_header(b"Trace: %d" % number)) is not None
     assert len(requests._heads) == 10
-    assert requests.read(with_header(b"Long: " + b"x" * MOST_HEAD_BYTES)) is not None
-    assert len(requests._heads) == 10
+
+
+def test_a_head_is_plain_up_to_its_most_bytes() -> None:
+    others = len(with_header(b"Long: ")) - len(BODY)
+    assert read(with_header(b"Long: " + b"x" * (MOST_HEAD_BYTES - others))) is not None
+    assert read(with_header(b"Long: " + b"x" * (MOST_HEAD_BYTES - others + 1))) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"Content-Type: application/json", b"Connection: keep-alive", b"A: b", b"A: b b b b b b b b b b b b b b b b"],
+)
+def test_no_head_is_tried_over_and_over_before_it_is_given_up(line: bytes) -> None:
+    lines = b"\r\n".join([line] * (MOST_HEAD_BYTES // 2 // len(line)))
+    assert read(with_header(lines)) is not None
+    assert read(with_header(lines + b"\r\nTrailing: blank ")) is None
