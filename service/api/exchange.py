@@ -115,7 +115,9 @@ class Exchange:
             seconds = time.perf_counter() - began
             call = _call_of(scope)
             self._metrics.observe_request(call, status, seconds)
-            if call not in HOT:
+            if call in HOT:
+                self._metrics.count_slow(call)
+            else:
                 log.info(
                     "request",
                     method=scope["method"],

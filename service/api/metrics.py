@@ -111,6 +111,14 @@ class Metrics:
         )
         for whom in get_args(Whom):
             self._sheds.labels(whom)
+        self._slow_lane = Counter(
+            "tidegate_slow_lane_total",
+            "Requests to issue or redeem that took the FastAPI lane, where each costs ten times as much",
+            ["call"],
+            registry=self.registry,
+        )
+        for call in get_args(Verb):
+            self._slow_lane.labels(call)
         self._abandoned = Counter(
             "tidegate_waiting_room_abandoned_total",
             "Places in line that were called and not used",
@@ -158,6 +166,10 @@ class Metrics:
                 self._durations.labels(call, f"{status_class}xx")
             )
         tally.observe(seconds)
+
+    def count_slow(self, call: str) -> None:
+        """Count a request to issue or redeem that the fast lane did not answer."""
+        self._slow_lane.labels(call).inc()
 
     def observe_batch(self, report: BatchReport) -> None:
         """Count a store call."""

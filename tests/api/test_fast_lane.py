@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ from service.api import hot_calls
 from service.api.app import fastapi_lane
 from service.api.door import Doorkeeper
 from service.api.fast_lane import LANE, FastLane
+from service.api.parts import Parts
 from service.api.vocabulary import MAX_BODY_BYTES
 from service.store import catalogue
 from tests.api.caller import Caller
 from tests.api.corpus import issue, redeem, redemptions
 from tests.api.exchange import LAST, PATIENCE_S, PAUSE_MS, Ask, opened, until
+from tests.api.test_metrics import value
 from tests.store.desk import Room
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +35,23 @@ async def test_issue_and_redeem_are_answered_by_the_fast_lane(
         monkeypatch.delattr(hot_calls, "redeem")
         for ask in (issue(), redeem()):
             assert (await lane.answer_to(ask)).startswith(b"HTTP/1.1 201 ")
+
+
+async def test_what_takes_the_slow_lane_is_counted_and_nothing_else(room: Room, store_url: str, tmp_path: Path) -> None:
+    async with opened(room, store_url, tmp_path) as (lane, parts):
+        asks = issue(), redeem()
+        # As a proxy may write it.
+        odd = [replace(ask, headers=(*ask.headers, (b"x-empty", b""))) for ask in asks]
+        seen = [slow_lane(parts)]
+        for ask in (*asks, *odd):
+            assert (await lane.answer_to(ask)).startswith(b"HTTP/1.1 201 ")
+            seen.append(slow_lane(parts))
+    assert seen == [(1, 0), (1, 0), (1, 0), (2, 0), (2, 1)]
+
+
+def slow_lane(parts: Parts) -> tuple[float, float]:
+    text = parts.metrics.exposition().decode()
+    return value(text, "slow_lane_total", call="issue"), value(text, "slow_lane_total", call="redeem")
 
 
 async def test_guessed_codes_are_refused_by_the_fast_lane_once_the_prefixes_of_imported_codes_are_known(

@@ -30,7 +30,7 @@ PROMTOOL_TIMEOUT_S: Final = 60.0
 
 HISTOGRAMS: Final = ("http_request_duration_seconds", "batch_size", "batch_wait_seconds", "store_call_seconds")
 COUNTERS_AND_GAUGES: Final = (
-    *("issue_total", "redeem_total", "store_call_failures_total", "build_info"),
+    *("issue_total", "redeem_total", "slow_lane_total", "store_call_failures_total", "build_info"),
     *("breaker_state", "breaker_transitions_total", "breaker_signal", "breaker_share_ratio", "breaker_mode"),
     *("breaker_shadow_refusals_total", "campaign_breaker_state", "campaign_breaker_signal"),
     *("campaign_breaker_transitions_total", "campaign_breaker_mode", "in_flight_limit", "shed_total"),
