@@ -113,7 +113,7 @@ class Metrics:
             self._sheds.labels(whom)
         self._slow_lane = Counter(
             "tidegate_slow_lane_total",
-            "Requests to issue or redeem that took the FastAPI lane, where each costs ten times as much",
+            "Requests to issue or redeem that took the FastAPI lane, where each costs far more",
             ["call"],
             registry=self.registry,
         )

@@ -16,6 +16,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._lane: FastLane | None = self.app_state.get(LANE)
         self._begun = b""
+        self._whole_at = 0
         self._waits_for_turn = False
         self._waiting: Exchange | None = None
         self._is_between_requests = True
@@ -25,7 +26,11 @@ class FastLaneProtocol(HttpToolsProtocol):
         """Begin it; in one of the next turns, if this one has begun many and it is no redemption."""
         if self._begun:
             data = self._begun + data
-            self._begun = b""
+            if len(data) < self._whole_at:
+                # A body that comes byte by byte must not have its head read as often.
+                self._begun = data
+                return
+            self._begun, self._whole_at = b"", 0
         if self._waits_for_turn:
             # Whoever sends on and on is not listened to until it is his turn.
             self.flow.pause_reading()
@@ -69,7 +74,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         if request is None or exchange is None:
             return 0
         if request.body_to > len(data):
-            self._begun = data
+            self._begun, self._whole_at = data, request.body_to
             return len(data)
         self._waiting = exchange
         self.cycle = exchange  # type: ignore[assignment]  # it has what uvicorn asks of a cycle

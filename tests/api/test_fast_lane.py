@@ -12,6 +12,7 @@ from service.api.app import fastapi_lane
 from service.api.door import Doorkeeper
 from service.api.fast_lane import LANE, FastLane
 from service.api.parts import Parts
+from service.api.plain_request import PlainRequest, PlainRequests
 from service.api.vocabulary import MAX_BODY_BYTES
 from service.store import catalogue
 from tests.api.caller import Caller
@@ -47,6 +48,25 @@ async def test_what_takes_the_slow_lane_is_counted_and_nothing_else(room: Room, 
             assert (await lane.answer_to(ask)).startswith(b"HTTP/1.1 201 ")
             seen.append(slow_lane(parts))
     assert seen == [(1, 0), (1, 0), (1, 0), (2, 0), (2, 1)]
+
+
+async def test_a_body_in_single_bytes_has_its_head_read_twice(
+    room: Room, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def read(requests: PlainRequests, data: bytes) -> PlainRequest | None:
+        seen.append(len(data))
+        return plainly(requests, data)
+
+    plainly = PlainRequests.read
+    monkeypatch.setattr(PlainRequests, "read", read)
+    body_from = ISSUE.index(b"\r\n\r\n") + 4
+    pieces = [ISSUE[:body_from], *(bytes([byte]) for byte in ISSUE[body_from:]), LAST]
+    async with opened(room, store_url, tmp_path) as (lane, parts):
+        assert (await lane.converse(pieces)).startswith(b"HTTP/1.1 201 ")
+        assert slow_lane(parts) == (1, 0)
+    assert seen == [body_from, len(ISSUE), len(LAST)]
 
 
 def slow_lane(parts: Parts) -> tuple[float, float]:

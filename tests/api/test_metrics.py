@@ -20,6 +20,7 @@ PROMISED = {
     "issue_total": {"campaign", "outcome"},
     "redeem_total": {"campaign", "outcome"},
     "http_request_duration_seconds_bucket": {"call", "status", "le"},
+    "slow_lane_total": {"call"},
     "batch_size_bucket": {"verb", "le"},
     "batch_wait_seconds_bucket": {"verb", "le"},
     "store_call_seconds_bucket": {"verb", "le"},

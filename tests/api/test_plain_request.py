@@ -1,6 +1,8 @@
 """What is plain on the wire is recognised with all that counts in it, and nothing else is."""
 
 import re
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from service.api import plain_request
 from service.api.plain_request import LONGEST_REST, MOST_HEAD_BYTES, MOST_HEADS, Head, PlainRequest, PlainRequests
 from service.api.vocabulary import MAX_BODY_BYTES
+from tests.api.exchange import PATIENCE_S
 
 BODY = b'{"user_id":"ann"}'
 HEAD = (
@@ -88,6 +91,31 @@ def test_a_body_may_still_be_on_its_way(sent: int) -> None:
 def test_whatever_leaves_a_doubt_is_not_plain(line: bytes) -> None:
     assert read(with_header(b"Harmless: yes")) is not None
     assert read(with_header(line)) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"Idempotency-Key: first ", b"Idempotency-Key:  first", b"Idempotency-Key: fir\x7fst"),
+        *(b"Authorization: Bearer a ", b"Authorization:  Bearer a", b"Authorization: Bearer \x7f"),
+        *(
+            b"X-Request-Id: a b",
+            b"X-Request-Id: a ",
+            b"X-Request-Id: \x7f",
+            b"Delete: a\x7f",
+            b"Other:  a",
+            b"Content-Length: 17 ",
+        ),
+    ],
+)
+def test_a_value_that_another_reader_might_trim_or_refuse_is_not_plain(line: bytes) -> None:
+    name = line.partition(b":")[0]
+    without = re.sub(rb"%b: [^\r]*\r\n" % re.escape(name), b"", HEAD)
+    usual = line.replace(b":  ", b": ").replace(b"\x7f", b"").replace(b"a b", b"a").rstrip()
+    rest = b"\r\n\r\n" + BODY
+    if not usual.endswith(b":"):
+        assert read(without + usual + rest) is not None
+    assert read(without + line + rest) is None
 
 
 @pytest.mark.parametrize(
@@ -226,4 +254,8 @@ def test_a_head_is_plain_up_to_its_most_bytes() -> None:
 def test_no_head_is_tried_over_and_over_before_it_is_given_up(line: bytes) -> None:
     lines = b"\r\n".join([line] * (MOST_HEAD_BYTES // 2 // len(line)))
     assert read(with_header(lines)) is not None
-    assert read(with_header(lines + b"\r\nTrailing: blank ")) is None
+    # In a process of its own, since no other can be stopped in the midst of a match.
+    hopeless = with_header(lines + b"\r\nTrailing: blank ")
+    program = f"from service.api.plain_request import PlainRequests; print(PlainRequests().read({hopeless!r}))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE_S, check=True)
+    assert run.stdout == b"None\n"
