@@ -112,6 +112,17 @@ async def test_a_merchants_scope_is_what_was_last_used_there(room: Room) -> None
     assert await expiries(desk) == [LATER, EXPIRY, EXPIRY]
 
 
+async def test_what_is_used_at_a_merchant_after_an_extension_for_him_was_written_is_not_concerned(room: Room) -> None:
+    desk = await room.open()
+    await issue_many(desk, 3)
+    progress = await desk.extend(LATER + DAY, scope=Scope(merchant_id="tea house"))
+    assert (await desk.write_through(progress.number)).changed == 0
+    await desk.redeem(0, merchant="tea house")
+    await desk.settle("rollback", 0)
+    await desk.write_through((await desk.extend(LATER, scope=Scope(user_ids=("user 0", "user 1")))).number)
+    assert await expiries(desk) == [LATER, LATER, EXPIRY]
+
+
 async def test_what_is_undone_takes_back_itself_and_nothing_that_came_later(room: Room) -> None:
     desk = await room.open()
     await desk.issue("ann")
@@ -151,6 +162,17 @@ async def test_a_coupon_that_came_back_by_what_is_undone_is_over_again_once_that
     await desk.tidy()
     counters = await desk.counters()
     assert (counters.expired, counters.budget_committed) == (1, 0)
+
+
+async def test_nobody_redeems_by_the_expiry_that_is_being_undone_though_his_record_still_tells_it(room: Room) -> None:
+    desk = await room.open()
+    await issue_many(desk, 3)
+    await desk.write_through((await desk.extend(LATER)).number)
+    await desk.undo(1)
+    await room.clock.set(EXPIRY)
+    assert await desk.redeem(1) == Expired(EXPIRY)
+    await room.extensions.write_undo_through(desk.campaign, 0, 1)
+    assert await desk.redeem(1) == Expired(EXPIRY)
 
 
 async def test_a_coupon_used_under_what_is_undone_keeps_it_though_its_next_use_hides_that_one(room: Room) -> None:

@@ -1,5 +1,5 @@
 -- Redeems or reserves a batch of coupons of one shard.
--- Uses     clock, state, events, bucket, benefit, record, coupon, opening, holder_limits
+-- Uses     clock, state, events, bucket, benefit, record, repack, coupon, opening, holder_limits
 -- KEYS[1]  the shard's state
 -- ARGV[1]  MessagePack: for each request sequence, merchant, order, order amount or -1, milliseconds to hold or 0
 -- ARGV[2]  how often one coupon may be tried
@@ -44,6 +44,14 @@ local function busy_until(merchant)
   return tonumber(redis.call('ZSCORE', busy_key, merchant) or 0)
 end
 
+local function charge(merchant)
+  if merchant_rate then
+    local bucket = bucket_of(merchant)
+    bucket.level = bucket.level - TOKEN
+    bucket.charged = true
+  end
+end
+
 local records, changed = {}, {}
 
 local function find(sequence)
@@ -54,8 +62,26 @@ end
 
 local holders = config.holder_limits and open_holders(state_key, config.holder_limits, find)
 
+local function refusal_of_amount(order_amount)
+  if percent and order_amount < 0 then
+    return { 'order_amount_required' }
+  elseif min_order_amount > 0 and order_amount < min_order_amount then
+    return { 'order_too_small', min_order_amount }
+  end
+  return nil
+end
+
+local function refusal_of_merchant(merchant)
+  if somebody_is_busy and busy_until(merchant) > now then
+    return { 'merchant_busy', busy_until(merchant) - now }
+  elseif merchant_rate and bucket_of(merchant).level < TOKEN then
+    return rate_limited('merchant', bucket_of(merchant).level, merchant_rate)
+  end
+  return nil
+end
+
 local function refusal(record, merchant, order, order_amount)
-  local too_many, status = holders and holders.refusal(merchant, order), record.status
+  local status = record.status
   if status == REDEEMED then
     return { 'already_redeemed' }
   elseif status == DEACTIVATED then
@@ -66,24 +92,53 @@ local function refusal(record, merchant, order, order_amount)
     return { 'reserved_elsewhere', record.redemption.hold_until - now }
   elseif closed or now < record.starts_at then
     return { 'not_yet_valid', record.starts_at, record.expires_at }
-  elseif percent and order_amount < 0 then
-    return { 'order_amount_required' }
-  elseif min_order_amount > 0 and order_amount < min_order_amount then
-    return { 'order_too_small', min_order_amount }
-  elseif record.attempts >= max_attempts then
-    return { 'too_many_attempts' }
-  elseif too_many then
-    return too_many
-  elseif somebody_is_busy and busy_until(merchant) > now then
-    return { 'merchant_busy', busy_until(merchant) - now }
-  elseif merchant_rate and bucket_of(merchant).level < TOKEN then
-    return rate_limited('merchant', bucket_of(merchant).level, merchant_rate)
   end
-  return nil
+  return refusal_of_amount(order_amount)
+    or record.attempts >= max_attempts and { 'too_many_attempts' }
+    or holders and holders.refusal(merchant, order)
+    or refusal_of_merchant(merchant)
 end
 
+-- Nearly every coupon is redeemed once, with nothing in its way. While it shares its record it was never used: what it
+-- shares and the redemption are its own record then. An extension only lifts the expiry, so it is not asked. Whatever
+-- might be in its way leaves the coupon to be decided as all others are.
+local is_simple = not (closed or holders or state.recount or state.is_undoing)
+local NOT_DRAWN = {}
+local first_uses, writes, used = {}, {}, 0
+
+local function use_first(sequence, merchant, order, order_amount, key, row, shared_at)
+  local status, applied, _, issued_at, starts_at, expires_at = struct.unpack(HEAD, row, shared_at)
+  if status ~= ISSUED or now < starts_at or expires_at <= now
+    or refusal_of_amount(order_amount) or refusal_of_merchant(merchant) then
+    return nil
+  end
+  local discount, at = discount_of(state, NOT_DRAWN, order_amount), 3 * used
+  local packed = struct.pack(USED, REDEEMED, applied, 1, issued_at, starts_at, expires_at, 0, '', '', COMMITTED, now, 0,
+    discount, #merchant, merchant, #order, order)
+  first_uses[sequence] = packed
+  writes[at + 1], writes[at + 2], writes[at + 3] = key, sequence % state.block_size, packed
+  used = used + 1
+  charge(merchant)
+  return discount
+end
+
+local reserved, redeemed = redemption_event(), redemption_event()
+
 local function decide(sequence, merchant, order, order_amount, hold_ms)
-  local record = find(sequence)
+  local record = records[sequence]
+  if not record then
+    local key, packed, row, shared_at = find_coupon(state, sequence)
+    packed = packed or first_uses[sequence]
+    if is_simple and shared_at and not packed and hold_ms == 0 then
+      local discount = use_first(sequence, merchant, order, order_amount, key, row, shared_at)
+      if discount then
+        tell_redemption(redeemed, sequence, 1, merchant, order, discount)
+        return discount
+      end
+    end
+    record = open_coupon(state, sequence, now, key, packed, row, shared_at)
+    records[sequence] = record
+  end
   if not record then
     return { 'unknown_code' }
   end
@@ -120,12 +175,9 @@ local function decide(sequence, merchant, order, order_amount, hold_ms)
   if holders then
     holders.note(record)
   end
-  if merchant_rate then
-    local bucket = bucket_of(merchant)
-    bucket.level = bucket.level - TOKEN
-    bucket.charged = true
-  end
+  charge(merchant)
   changed[#changed + 1] = record
+  tell_redemption(hold_ms > 0 and reserved or redeemed, sequence, attempt, merchant, order, discount)
   return attempt == 1 and discount or { 'redeemed', attempt, discount }
 end
 
@@ -135,12 +187,13 @@ for i = 1, #requests / 5 do
   results[i] = decide(requests[at - 4], requests[at - 3], requests[at - 2], requests[at - 1], requests[at])
 end
 
-if #changed > 0 then
-  local reserved, redeemed = redemption_event(), redemption_event()
-  for i = 1, #changed do
-    local record = changed[i]
+if used + #changed > 0 then
+  for at = 1, #writes, 3 do
+    redis.call('HSET', writes[at], writes[at + 1], writes[at + 2])
+  end
+  state.outstanding, state.redeemed = state.outstanding - used, state.redeemed + used
+  for _, record in ipairs(changed) do
     save_record(state_key, state, record.sequence, record)
-    tell_redemption(record.status == RESERVED and reserved or redeemed, record)
   end
   for merchant, bucket in pairs(merchants) do
     if bucket.charged then

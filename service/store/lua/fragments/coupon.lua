@@ -102,13 +102,17 @@ local function open_in_block(block, place, state, sequence)
   return record
 end
 
--- The record of that sequence as it stands now, or nil; with the key of its block, and the row that knows its user,
--- where there is one. What is shared is nothing but a head.
-local function load_record(state, sequence, now)
+-- Where the coupon of that sequence lies: the key of its block, the record of its own, the row that knows its user, and
+-- where in the row the record begins that it shares; nil for each that there is not.
+local function find_coupon(state, sequence)
   local key, place = block_key(state, sequence), sequence % state.block_size
   local found = redis.call('HMGET', key, place, row_field(state, place))
   local packed, row = found[1], found[2]
-  local shared_at = row and not packed and find_part(row, sequence)
+  return key, packed, row, row and find_part(row, sequence)
+end
+
+-- The record of a coupon that was found, as it stands now, or nil. What is shared is nothing but a head.
+local function open_coupon(state, sequence, now, key, packed, row, shared_at)
   if not packed and not shared_at then
     return nil
   end
@@ -119,6 +123,10 @@ local function load_record(state, sequence, now)
   end
   bring_up_to_date(record, state, now)
   return record
+end
+
+local function load_record(state, sequence, now)
+  return open_coupon(state, sequence, now, find_coupon(state, sequence))
 end
 
 -- Moves a coupon in all that counts statuses from the one it was stored under to the one it has: in the ledger; in
@@ -159,7 +167,7 @@ local function move_record(state_key, state, sequence, record)
   end
 end
 
--- Writes a record back that load_record returned.
+-- Writes a record back that open_coupon or load_record returned.
 local function save_record(state_key, state, sequence, record)
   redis.call('HSET', record.key, sequence % state.block_size, pack_record(record))
   move_record(state_key, state, sequence, record)

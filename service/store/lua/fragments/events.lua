@@ -23,10 +23,10 @@ local function redemption_event()
   return { coupons = {}, redemptions = {} }
 end
 
-local function tell_redemption(event, record)
-  local told, redemption = event.redemptions, record.redemption
-  add_to_runs(event.coupons, record.sequence)
-  told[#told + 1] = { record.attempts, redemption.merchant, redemption.order, redemption.discount }
+local function tell_redemption(event, sequence, attempt, merchant, order, discount)
+  local told = event.redemptions
+  add_to_runs(event.coupons, sequence)
+  told[#told + 1] = { attempt, merchant, order, discount }
 end
 
 local function newest_event(state_key)
