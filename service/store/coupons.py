@@ -136,20 +136,15 @@ class CouponStore:
 
     async def redeem(self, campaign: KnownCampaign, shard: int, batch: Sequence[RedeemRequest]) -> list[RedeemOutcome]:
         """Redeem or reserve a batch of one shard, in order; the outcomes stand in the order of the requests."""
-        fields = [
-            field
-            for request in batch
-            for field in (
-                request.sequence,
-                request.merchant_id,
-                request.order_id,
-                -1 if request.order_amount is None else request.order_amount,
-                request.hold_ms,
-            )
-        ]
-        reply = await self._scripts.run(
-            "redeem", [campaign.state_keys[shard]], self._redemptions.pack(fields), MAX_ATTEMPTS
+        columns = (
+            [asked.sequence for asked in batch],
+            [asked.merchant_id for asked in batch],
+            [asked.order_id for asked in batch],
+            [-1 if asked.order_amount is None else asked.order_amount for asked in batch],
+            [asked.hold_ms for asked in batch],
         )
+        packed = self._redemptions.pack(columns)
+        reply = await self._scripts.run("redeem", [campaign.state_keys[shard]], packed, MAX_ATTEMPTS)
         if reply is None:
             return [UnknownCode()] * len(batch)
         now_ms, results = msgpack.unpackb(reply, raw=True)

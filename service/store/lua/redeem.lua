@@ -1,7 +1,7 @@
 -- Redeems or reserves a batch of coupons of one shard.
 -- Uses     clock, state, events, bucket, benefit, record, repack, coupon, opening, holder_limits
 -- KEYS[1]  the shard's state
--- ARGV[1]  MessagePack: for each request sequence, merchant, order, order amount or -1, milliseconds to hold or 0
+-- ARGV[1]  MessagePack: the sequences; the merchants; the orders; the orders' amounts, or -1; milliseconds to hold, or 0
 -- ARGV[2]  how often one coupon may be tried
 -- Returns  false for an unknown shard, else MessagePack as issue.lua: {now, results}; a result is the discount of a
 --          redemption made now at a coupon's first attempt, or {word, …}: redeemed (attempt, discount), replayed
@@ -17,8 +17,8 @@ local state = load_state(state_key)
 if not state then
   return false
 end
-local requests, max_attempts = cmsgpack.unpack(ARGV[1]), tonumber(ARGV[2])
-local config, now = state.config, now_ms()
+local sequences, merchant_ids, order_ids, order_amounts, holds_ms = unpack(cmsgpack.unpack(ARGV[1]))
+local config, now, max_attempts = state.config, now_ms(), tonumber(ARGV[2])
 local percent, min_order_amount, merchant_rate = config.percent, config.min_order_amount, config.merchant_rate
 local closed = config.validity.opening and not is_open(config.validity, now)
 local merchants_key, merchants = merchant_rate and key_of(state_key, 'merchants'), {}
@@ -182,9 +182,8 @@ local function decide(sequence, merchant, order, order_amount, hold_ms)
 end
 
 local results = {}
-for i = 1, #requests / 5 do
-  local at = 5 * i
-  results[i] = decide(requests[at - 4], requests[at - 3], requests[at - 2], requests[at - 1], requests[at])
+for i = 1, #sequences do
+  results[i] = decide(sequences[i], merchant_ids[i], order_ids[i], order_amounts[i], holds_ms[i])
 end
 
 if used + #changed > 0 then
