@@ -11,10 +11,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import httpx
 from rich.console import Console
@@ -30,6 +30,7 @@ from loadtest.bench.tally import Answers
 from loadtest.plan import COLLECTING_SHARE, ORDERS_PER_COLLECTOR, ORDERS_PER_CUSTOMER
 from loadtest.verdict import Check
 from service.cli.failures import CommandError, ExitCode
+from service.store.keys import BREAKER_EVENTS
 
 CAMPAIGN: Final = "incident"
 BOUND: Final = Bound(10, "min")
@@ -49,12 +50,13 @@ EXPECTED: Final = frozenset({"issued", "per_user_limit", "sold_out", "issuance_p
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """How it went, and who was busy: shares of the API's core and of the other."""
+    """How it went, who was busy (shares of the API's core and of the other), and what the breaker did and why."""
 
     coupons: int
     seconds: float
     service_share: float
     store_share: float
+    transitions: tuple[str, ...]
     checks: tuple[Check, ...]
 
     @property
@@ -71,7 +73,7 @@ def replay(service: Tidegate, core: int, coupons: int, console: Console) -> Repl
     open_campaign(service.remote, CAMPAIGN, max_coupons=coupons, max_coupons_per_user=incident.MAX_COUPONS_PER_USER)
     wishes = crowd(CAMPAIGN, coupons // ORDERS_PER_CUSTOMER, _collectors(coupons))
     service_s, store_s = cpu_s(service.system.pid), cpu_s(service.store.pid)
-    began_s = time.monotonic()
+    began_s, began_ms = time.monotonic(), time.time() * 1000
     with visiting(service.system.port, wishes, CONNECTIONS, LONGEST_S, core) as wrk:
         _watch(service, coupons, console)
         seconds = time.monotonic() - began_s
@@ -80,7 +82,20 @@ def replay(service: Tidegate, core: int, coupons: int, console: Console) -> Repl
         wrk.send_signal(signal.SIGINT)
         answers = read_visit(wrk.communicate(timeout=STOP_TIMEOUT_S)[0], 0).answers
     console.print(f"{answers.requests:,} answers, {answers.refused:,} of them refusals, {answers.broken:,} broken off")
-    return Replay(coupons, seconds, service_s / seconds, store_s / seconds, _judge(service, coupons, answers))
+    transitions = tuple(_transitions(service, began_ms))
+    console.print(*transitions, sep="\n", highlight=False)
+    checks = _judge(service, coupons, answers)
+    return Replay(coupons, seconds, service_s / seconds, store_s / seconds, transitions, checks)
+
+
+def _transitions(service: Tidegate, began_ms: float) -> Iterator[str]:
+    """What the breaker did meanwhile, with the figures that caused it: the time that it took is part of the figure."""
+    history: Any = service.store.client.xrange(BREAKER_EVENTS)
+    for entry_id, entry in history:
+        change = json.loads(entry["data"])
+        seconds = (int(entry_id.partition("-")[0]) - began_ms) / 1000
+        signals = ", ".join(f"{signal} {value:.3g}" for signal, value in change["signals"].items() if value)
+        yield f"{seconds:5.0f} s  breaker {change['from']} → {change['to']}: {change['reason']} ({signals})"
 
 
 def _collectors(coupons: int) -> int:
@@ -93,7 +108,7 @@ def _watch(service: Tidegate, coupons: int, console: Console) -> None:
     told = issued = 0
     while issued < coupons:
         time.sleep(POLL_S)
-        issued = service.remote.get(f"/v1/campaigns/{CAMPAIGN}")["counters"]["issued"]
+        issued = _issued(service) or issued
         now_s = time.monotonic()
         if now_s - began_s > LONGEST_S:
             raise CommandError(f"{issued:,} of {coupons:,} coupons after {LONGEST_S} s", ExitCode.REFUSED)
@@ -102,6 +117,17 @@ def _watch(service: Tidegate, coupons: int, console: Console) -> None:
             pace = (issued - told) / (now_s - told_s)
             console.print(f"{now_s - began_s:5.0f} s  {issued:>10,} issued  {pace:>7,.0f}/s  store {memory:,.0f} MiB")
             told_s, told = now_s, issued
+
+
+def _issued(service: Tidegate) -> int | None:
+    """How many coupons are; None where the store owes the answer. Raises CommandError if nobody answers at all."""
+    try:
+        campaign = service.remote.get(f"/v1/campaigns/{CAMPAIGN}")
+    except CommandError as error:
+        if error.exit_code is ExitCode.REFUSED:
+            return None
+        raise
+    return int(campaign["counters"]["issued"])
 
 
 def _judge(service: Tidegate, coupons: int, answers: Answers) -> tuple[Check, ...]:
