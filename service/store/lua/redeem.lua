@@ -1,7 +1,7 @@
 -- Redeems or reserves a batch of coupons of one shard.
 -- Uses     clock, state, events, bucket, benefit, record, repack, coupon, opening, holder_limits
 -- KEYS[1]  the shard's state
--- ARGV[1]  MessagePack: the sequences; the merchants; the orders; the orders' amounts, or -1; milliseconds to hold, or 0
+-- ARGV[1]  MessagePack: the sequences; the merchants; the orders; their amounts, or -1; milliseconds to hold, or 0
 -- ARGV[2]  how often one coupon may be tried
 -- Returns  false for an unknown shard, else MessagePack as issue.lua: {now, results}; a result is the discount of a
 --          redemption made now at a coupon's first attempt, or {word, …}: redeemed (attempt, discount), replayed
