@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -83,7 +83,8 @@ def replay(service: Tidegate, core: int, coupons: int, console: Console) -> Repl
         answers = read_visit(wrk.communicate(timeout=STOP_TIMEOUT_S)[0], 0).answers
     console.print(f"{answers.requests:,} answers, {answers.refused:,} of them refusals, {answers.broken:,} broken off")
     transitions = tuple(_transitions(service, began_ms))
-    console.print(*transitions, sep="\n", highlight=False)
+    for told in transitions:
+        console.print(told, highlight=False)
     checks = _judge(service, coupons, answers)
     return Replay(coupons, seconds, service_s / seconds, store_s / seconds, transitions, checks)
 
@@ -92,10 +93,13 @@ def _transitions(service: Tidegate, began_ms: float) -> Iterator[str]:
     """What the breaker did meanwhile, with the figures that caused it: the time that it took is part of the figure."""
     history: Any = service.store.client.xrange(BREAKER_EVENTS)
     for entry_id, entry in history:
-        change = json.loads(entry["data"])
-        seconds = (int(entry_id.partition("-")[0]) - began_ms) / 1000
-        signals = ", ".join(f"{signal} {value:.3g}" for signal, value in change["signals"].items() if value)
-        yield f"{seconds:5.0f} s  breaker {change['from']} → {change['to']}: {change['reason']} ({signals})"
+        yield told_transition((int(entry_id.partition("-")[0]) - began_ms) / 1000, json.loads(entry["data"]))
+
+
+def told_transition(seconds: float, change: Mapping[str, Any]) -> str:
+    """A change of the breaker in a line: when, from what to what, and the signals that were not 0."""
+    signals = ", ".join(f"{signal} {value:.3g}" for signal, value in change["signals"].items() if value)
+    return f"{seconds:5.0f} s  breaker {change['from']} → {change['to']}: {change['reason']} ({signals})"
 
 
 def _collectors(coupons: int) -> int:
@@ -120,11 +124,11 @@ def _watch(service: Tidegate, coupons: int, console: Console) -> None:
 
 
 def _issued(service: Tidegate) -> int | None:
-    """How many coupons are; None where the store owes the answer. Raises CommandError if nobody answers at all."""
+    """How many coupons are; None where the store owes the answer. Raises CommandError for any other refusal."""
     try:
         campaign = service.remote.get(f"/v1/campaigns/{CAMPAIGN}")
     except CommandError as error:
-        if error.exit_code is ExitCode.REFUSED:
+        if error.problem.get("reason") == "store_unavailable":
             return None
         raise
     return int(campaign["counters"]["issued"])

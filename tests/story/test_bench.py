@@ -19,7 +19,7 @@ from redis import Redis
 from loadtest.bench.__main__ import parse
 from loadtest.bench.campaigns import open_baseline_campaign
 from loadtest.bench.figures import Bound, Figure, figures
-from loadtest.bench.incident import last_figure
+from loadtest.bench.incident import last_figure, told_transition
 from loadtest.bench.measure import Task, measure
 from loadtest.bench.pace import ask_at_pace
 from loadtest.bench.people import read_visit, visit
@@ -98,6 +98,12 @@ def test_what_stands_alone_is_the_median_of_its_runs() -> None:
     assert of(Group.LATENCY, findings)[0].values == {"256": 6.0}
     assert of(Group.IDLE, findings)[0].values == {"": 1.4}
     assert [figure.values for figure in of(Group.MEMORY, findings)] == [{"": 70.5}, {"": 1.1}]
+
+
+def test_a_pause_in_the_incident_is_told_with_what_caused_it() -> None:
+    change = {"from": "closed", "to": "open", "reason": "store_silence"}
+    told = told_transition(579.4, change | {"signals": {"store_silence": 0.3917, "queue_wait": 0}})
+    assert told == "  579 s  breaker closed → open: store_silence (store_silence 0.392)"
 
 
 def test_without_a_replay_of_the_incident_its_figure_is_not_measured(tmp_path: Path) -> None:
