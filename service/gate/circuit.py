@@ -67,6 +67,8 @@ class Circuit:
         self._placed_by = NEVER_CHANGED
         self._places = StrangersPlaces(ramp_of(NEVER_CHANGED, policy), LEAST_PER_SECOND)
         self._joined_epoch = 0
+        self._reached_by = NEVER_CHANGED
+        self._reached_permille = ALL
         self.outvoted = True
         self.record = NEVER_CHANGED
         self.own_record = NEVER_CHANGED
@@ -123,9 +125,16 @@ class Circuit:
         self._note_joined()
 
     def decided_share(self, times: Times) -> int:
-        """Return how many in a thousand users may pass by what was decided; in shadow they all do."""
+        """Return how many in a thousand users may pass by what was decided; in shadow they all do.
+
+        As long as one record rules it never falls: an answer that was under way for long sets the store's time back as
+        this replica knows it, and whoever has passed on a ramp may pass until its end.
+        """
         record, now_ms = self.ruling(times)
-        return share_permille(record, now_ms, self._policy)
+        share = share_permille(record, now_ms, self._policy)
+        self._reached_permille = max(share, self._reached_permille) if self._reached_by is record else share
+        self._reached_by = record
+        return self._reached_permille
 
     def ruling(self, times: Times) -> tuple[BreakerRecord, int]:
         """Return the record that decides here, and the time by which it counts: the operator's, else the stricter."""

@@ -223,6 +223,25 @@ def test_on_the_ramp_a_stable_and_growing_cohort_passes_and_the_others_are_told_
     run(story, store)
 
 
+def test_on_the_ramp_nobody_is_sent_away_again_because_the_stores_time_is_known_better(store: Store) -> None:
+    async def story(tide: Tide) -> None:
+        one, users = tide.replica("one"), [f"user-{number}" for number in range(2_000)]
+        await one.breaker.override(Mode.FORCED_OPEN, "mei", "a drill", ttl_s=1)
+        await tide.turn_until(one, State.HALF_OPEN)
+        await tide.turn(one, seconds=0.5, stopped=True)
+        passing = {user for user in users if one.breaker.admits("spring", user)}
+        assert passing
+        await tide.client.set(CLOCK, tide.store_ms - 500)
+        await one.breaker.tick()
+        await one.breaker.tick()
+        assert passing <= {user for user in users if one.breaker.admits("spring", user)}
+
+        await one.breaker.override(Mode.FORCED_OPEN, "mei", "another drill", None)
+        assert one.breaker.refuses_everybody("spring")
+
+    run(story, store)
+
+
 def test_callers_of_one_millisecond_are_told_by_the_latest_word_and_by_the_stores_clock(store: Store) -> None:
     async def story(tide: Tide) -> None:
         one, other = tide.replica("one"), tide.replica("other")
