@@ -1,5 +1,6 @@
 """Why: all that is compared keeps its coupons in the same kind of store: Tidegate's own, every write on disk first."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from redis import Redis
 
 from loadtest.bench.processes import Cores, plain_environment, running, wait_until_ready
 from service.cli.failures import CommandError, ExitCode
+from service.cli.processes import POLL_S
 from service.store.embedded import EmbeddedStore, EmbeddedStoreError
 
 CALL_TIMEOUT_S: Final = 30.0
@@ -85,7 +87,28 @@ def running_store(folder: Path, cores: Cores) -> Iterator[Store]:
         environment = store.environment(plain_environment())
         with running(command, cores.load, said, environment, store.inherited) as process:
             wait_until_ready("the store", process, said, lambda: store.loaded_percent() == 100)
-            with Redis(unix_socket_path=str(socket), socket_timeout=CALL_TIMEOUT_S, decode_responses=True) as client:
+            with (
+                Redis(unix_socket_path=str(socket), socket_timeout=CALL_TIMEOUT_S, decode_responses=True) as client,
+                _tended(store),
+            ):
                 yield Store(socket, process.pid, client)
     finally:
         store.release()
+
+
+@contextmanager
+def _tended(store: EmbeddedStore) -> Iterator[None]:
+    """Do for the store, beside what is measured, what `tidegate up` does."""
+    over = threading.Event()
+
+    def tend() -> None:
+        while not over.wait(POLL_S):
+            store.tend()
+
+    tending = threading.Thread(target=tend)
+    tending.start()
+    try:
+        yield
+    finally:
+        over.set()
+        tending.join()

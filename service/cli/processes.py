@@ -28,13 +28,20 @@ def always() -> bool:
     return True
 
 
+def nothing() -> None:
+    """Do nothing: there is nothing to tend."""
+
+
 class PartError(Exception):
     """A part cannot run, so nothing can; the message is one line that a person can act on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One process: what starts it, how to tell that it is ready, and how long it may take to stop."""
+    """One process: what starts it, how to tell that it is ready, and how long it may take to stop.
+
+    `tend` is called every POLL_S while all parts run; it must be quick and not raise.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -44,6 +51,7 @@ class Part:
     inherited: tuple[int, ...] = ()
     is_ready: Callable[[], bool] = always
     may_restart: Callable[[], bool] = always
+    tend: Callable[[], None] = nothing
     explain: Callable[[], str] = lambda: "see its log lines above"
 
 
@@ -95,6 +103,7 @@ class Supervisor:
                 self._pause()
                 for child in self._children:
                     self._revive(child)
+                    child.part.tend()
         except KeyboardInterrupt:
             log.info("stopping", parts=[child.part.name for child in reversed(self._children)])
         finally:

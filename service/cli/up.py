@@ -90,6 +90,7 @@ def _store_part(store: EmbeddedStore, environment: Mapping[str, str]) -> Part:
         environment=store.environment(environment),
         inherited=store.inherited,
         is_ready=is_ready,
+        tend=store.tend,
         explain=store.last_words,
         start_within_s=LOAD_TIMEOUT_S,
         stop_within_s=2 * STOP_TIMEOUT_S,

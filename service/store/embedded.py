@@ -18,6 +18,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from service.store.old_logs import OldLogs
+
 LOCK_TIMEOUT_S: Final = 3.0
 """How long to wait for a store that a killed Tidegate left behind to finish writing."""
 LOCK_POLL_S: Final = 0.1
@@ -64,6 +66,7 @@ class EmbeddedStore:
         self._socket = socket
         self._configuration = self._folder / "store.conf"
         self._log = self._folder / "store.log"
+        self._old_logs = OldLogs(self._folder / "appendonlydir")
         self._lock: int | None = None
 
     @property
@@ -118,6 +121,10 @@ class EmbeddedStore:
             return None
         return float(facts["loading_loaded_perc"]) if facts["loading"] else 100.0
 
+    def tend(self) -> None:
+        """See to it that a rewrite of the server's log keeps nobody waiting. Call it a few times a second."""
+        self._old_logs.give_back_some()
+
     def repairs(self) -> str | None:
         """What the server had to mend when it last started, in one line, or None."""
         if "loaded anyway because aof-load-truncated" in self._last_run():
@@ -139,6 +146,7 @@ class EmbeddedStore:
 
     def release(self) -> None:
         """Let another Tidegate use the folder, once the server has ended too."""
+        self._old_logs.release()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

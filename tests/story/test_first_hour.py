@@ -5,13 +5,16 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from redis import Redis
 
 from service.cli.processes import FIRST_RESTART_PAUSE_S, MAX_RESTARTS, RESTART_WINDOW_S, RestartBudget
+from service.settings import Settings
 from tests.store.server import running_store
 from tests.story.running import STOP_TIMEOUT_S, Up, eventually, free_port, is_alive, tidegate, up
 
@@ -93,6 +96,26 @@ def test_a_part_that_dies_comes_back_visibly_and_the_store_forgets_nothing(data:
         deaths = [(line["part"], line["exit_code"]) for line in running.events("part ended")]
         assert deaths == [("API", -9), ("store", -9)]
         assert paste(f"curl -s {running.url}/v1/coupons/{coupon['code']}") == coupon
+
+
+def held_logs(pid: int) -> list[Path]:
+    """The files of the store's log that a process holds open; the kernel says of a deleted one that it is."""
+    held = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            held.append(descriptor.readlink())
+    return sorted(file for file in held if file.parent.name == "appendonlydir")
+
+
+def test_what_a_rewrite_of_the_log_deletes_is_held_by_the_supervisor_until_it_is_given_back(data: Path) -> None:
+    with up(data, "--no-demo") as running:
+        log, supervisor = data / "appendonlydir", running.process.pid
+        eventually(lambda: held_logs(supervisor) == sorted(log.iterdir()), "the log is held")
+        before = held_logs(supervisor)
+        with Redis(unix_socket_path=str(Settings(data_dir=data).store_socket)) as store:
+            store.bgrewriteaof()
+        eventually(lambda: held_logs(supervisor) == sorted(log.iterdir()) != before, "the new log is held alone")
+        assert running.stop() == 0
 
 
 def test_redemption_can_have_processes_of_its_own_beside_the_others(data: Path) -> None:

@@ -1,0 +1,82 @@
+"""What a rewrite leaves of the store's log goes piece by piece, and nothing that the store still needs goes with it."""
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from redis import Redis
+
+from service.store.old_logs import MOST_HELD, STEP_BYTES, OldLogs
+from tests.store.server import StoreServer
+
+PATIENCE_S: Final = 10.0
+PIECE: Final = b"x" * (1 << 20)
+
+
+def rewrite_the_log(client: Redis) -> None:
+    """Let the server rewrite its log, and delete the old one."""
+    client.bgrewriteaof()
+    deadline = time.monotonic() + PATIENCE_S
+    while client.info("persistence")["aof_rewrite_in_progress"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_deleted_log_goes_in_steps_and_the_store_finds_its_data_again(tmp_path: Path) -> None:
+    server = StoreServer(tmp_path)
+    server.start()
+    folder = tmp_path / "data" / "appendonlydir"
+    old_logs = OldLogs(folder)
+    with Redis.from_url(server.url) as client:
+        for number in range(10):
+            client.set("overwritten", PIECE + str(number).encode())
+        (log,) = folder.glob("*.incr.aof")
+        witness = os.open(log, os.O_RDONLY)
+        size = os.fstat(witness).st_size
+        assert size > 10 * len(PIECE)
+        assert old_logs.give_back_some() == 0
+        assert os.fstat(witness).st_size == size
+        rewrite_the_log(client)
+        client.set("afterwards", "kept")
+
+        assert not log.exists()
+        for left in (size - STEP_BYTES, size - 2 * STEP_BYTES, 0, 0):
+            assert old_logs.give_back_some() == left
+            assert os.fstat(witness).st_size == left
+    server.kill()
+    server.start()
+    with Redis.from_url(server.url) as client:
+        assert client.get("overwritten") == PIECE + b"9"
+        assert client.get("afterwards") == b"kept"
+    server.kill()
+    os.close(witness)
+    old_logs.release()
+
+
+def test_no_more_files_are_held_than_a_log_can_have(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.aof" for number in range(MOST_HELD + 1)]
+    for file in files:
+        file.touch()
+        os.truncate(file, 2 * STEP_BYTES)
+    old_logs = OldLogs(tmp_path)
+    assert old_logs.give_back_some() == 0
+    for file in files:
+        file.unlink()
+    assert old_logs.give_back_some() == MOST_HELD * STEP_BYTES
+    old_logs.release()
+
+
+def test_what_is_no_file_or_not_there_yet_is_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / "appendonlydir"
+    old_logs = OldLogs(folder)
+    assert old_logs.give_back_some() == 0
+    for number in range(20):
+        (folder / f"a folder {number}").mkdir(parents=True)
+    log = folder / "log"
+    log.touch()
+    os.truncate(log, STEP_BYTES + 1)
+    assert old_logs.give_back_some() == 0
+    log.unlink()
+    assert old_logs.give_back_some() == 1
+    old_logs.release()
