@@ -1,8 +1,8 @@
 """Why: a store that deletes its old log keeps everybody waiting, and for so long that issuance pauses.
 
-A journalling file system frees a file's blocks in transactions that an fsync waits for: on ext4 the rewritten log of
-five million coupons costs 0.3 s. So the files of the log are held open here. What the server deletes then keeps its
-blocks, until they are given back a few megabytes at a time.
+While the file system frees the blocks of a large file an fsync waits for it: 0.3 s on ext4 for the log of five million
+coupons. So the files of the log are held open here. What the server deletes then keeps its blocks, until they are given
+back a few megabytes at a time.
 """
 
 import os
