@@ -1,5 +1,6 @@
 """uvicorn's HTTP behind the fast lane: a plain request on a connection that is free never reaches its parser."""
 
+import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,10 +22,19 @@ class FastLaneProtocol(HttpToolsProtocol):
         self._waiting: Exchange | None = None
         self._is_between_requests = True
         self._answered_at_s = 0.0
+        self._pieces = 0
+        self._pieces_seen = -1
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Wait for the first request, but not for ever."""
+        super().connection_made(transport)
+        self._answered_at_s = self.loop.time()
+        self._look_again_in(self.timeout_keep_alive)
 
     def data_received(self, data: bytes) -> None:
         """Begin it; in one of the next turns, if this one has begun many and it is no redemption."""
         if self._begun:
+            self._pieces += 1
             data = self._begun + data
             if len(data) < self._whole_at:
                 # A body that comes byte by byte must not have its head read as often.
@@ -60,6 +70,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         while data:
             taken = self._take(data, self._lane) if self._lane is not None and self._is_free() else 0
             if not taken:
+                self._pieces += 1
                 super().data_received(data)
                 return
             data = data[taken:]
@@ -126,18 +137,28 @@ class FastLaneProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
             return
         self._answered_at_s = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._look_again_in(self.timeout_keep_alive)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection on which nobody has asked for anything for long."""
-        left_s = self.timeout_keep_alive - (self.loop.time() - self._answered_at_s)
-        if self._begun or not self._is_free():
-            self._look_again_in(self.timeout_keep_alive)
-        elif left_s > 0:
+        """Close a connection whose client has been silent for long: between requests, or in the midst of one."""
+        left_s = self._patience_left_s()
+        if left_s > 0:
             self._look_again_in(left_s)
         else:
             super().timeout_keep_alive_handler()
+
+    def _patience_left_s(self) -> float:
+        """For how long the client may go on being silent."""
+        if self._is_owed_more():
+            pieces_seen, self._pieces_seen = self._pieces_seen, self._pieces
+            return 0.0 if pieces_seen == self._pieces else self.timeout_keep_alive
+        if self._begun or not self._is_free():
+            return self.timeout_keep_alive
+        return self.timeout_keep_alive - (self.loop.time() - self._answered_at_s)
+
+    def _is_owed_more(self) -> bool:
+        """Whether the client has sent a part of a request, and nothing but he keeps the rest."""
+        is_begun = bool(self._begun) or not self._is_between_requests
+        return is_begun and not self._waits_for_turn and not self.flow.read_paused
 
     def _is_free(self) -> bool:
         """Whether nothing is under way on this connection, and the client takes what he is sent."""

@@ -13,6 +13,7 @@ from service.api.door import Doorkeeper
 from service.api.fast_lane import LANE, FastLane
 from service.api.parts import Parts
 from service.api.plain_request import PlainRequest, PlainRequests
+from service.api.protocol import FastLaneProtocol
 from service.api.vocabulary import MAX_BODY_BYTES
 from service.store import catalogue
 from tests.api.caller import Caller
@@ -127,9 +128,44 @@ async def test_an_idle_connection_is_closed_and_one_that_waits_is_not(
     async with opened(room, store_url, tmp_path, timeout_keep_alive=0.2) as (lane, _):
         assert (await lane.converse([ISSUE])).startswith(b"HTTP/1.1 201 ")
         await room.client.client_pause(500, all=False)
-        # The first answer starts the timer, and the second request outlasts it.
+        # The second request outlasts the timer.
         answered = await lane.converse([LAST.replace(b"connection: close\r\n", b""), *issue("bob").spelled()])
         assert answered.count(b"HTTP/1.1 201 ") == 1
+
+
+async def test_whoever_never_asks_is_not_waited_for_forever(room: Room, store_url: str, tmp_path: Path) -> None:
+    async with opened(room, store_url, tmp_path, timeout_keep_alive=0.05) as (lane, _):
+        assert await lane.converse([]) == b""
+
+
+@pytest.mark.parametrize("slowly", [False, True])
+async def test_whoever_falls_silent_in_the_midst_of_a_request_is_cut_off_and_whoever_goes_on_is_not(
+    room: Room, store_url: str, tmp_path: Path, slowly: bool
+) -> None:
+    ask = ISSUE.replace(b"\r\n", b"\r\nx-empty: \r\n", 1) if slowly else ISSUE
+    body_from = ask.index(b"\r\n\r\n") + 4
+    async with opened(room, store_url, tmp_path) as (lane, _), asyncio.timeout(PATIENCE_S):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "lane")
+        await until(lambda: lane.state.connections)
+        (connection,) = lane.state.connections
+        assert isinstance(connection, FastLaneProtocol)
+        sent = 0
+        # The last piece is the next request's first.
+        for end in (body_from, body_from + 3, body_from + 4, len(ask), len(ask) + body_from):
+            writer.write((ask + ask)[sent:end])
+            sent = end
+            # What was sent before is read before.
+            await lane.answer_to(issue("somebody-else"))
+            # As its timer does.
+            connection.timeout_keep_alive_handler()
+            assert not connection.transport.is_closing()
+        connection.flow.pause_reading()
+        connection.timeout_keep_alive_handler()
+        assert not connection.transport.is_closing()
+        connection.flow.resume_reading()
+        connection.timeout_keep_alive_handler()
+        assert (await reader.read()).count(b"HTTP/1.1 201 ") == 1
+        writer.close()
 
 
 async def test_a_body_that_is_too_long_is_refused_before_its_end_and_no_request_hides_in_the_rest(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.api.fast_lane import LANE
+from service.api.protocol import FastLaneProtocol
 from service.api.turns import MOST_A_TURN, Reader, Turns
 from tests.api.corpus import issue, redeem
 from tests.api.exchange import LAST, PATIENCE_S, opened, until
@@ -65,6 +66,21 @@ async def test_whoever_waits_for_his_turn_may_finish_his_request_meanwhile(
         await until(lambda: turns.held and len(turns.held[0]._begun) >= len(head + body))  # type: ignore[attr-defined]
         lane.app_state[LANE].turns = Turns()
         (waiting,) = turns.held
+        waiting.read_on()
+        assert (await answered).startswith(b"HTTP/1.1 201 ")
+
+
+async def test_whoever_waits_for_his_turn_is_not_taken_for_silent(room: Room, store_url: str, tmp_path: Path) -> None:
+    async with opened(room, store_url, tmp_path) as (lane, _):
+        turns = lane.app_state[LANE].turns = HeldTurns()
+        answered = asyncio.create_task(lane.converse([issue().spelled()[0] + LAST]))
+        await until(lambda: turns.held)
+        lane.app_state[LANE].turns = Turns()
+        (waiting,) = turns.held
+        assert isinstance(waiting, FastLaneProtocol)
+        for _look in range(3):
+            # As its timer does.
+            waiting.timeout_keep_alive_handler()
         waiting.read_on()
         assert (await answered).startswith(b"HTTP/1.1 201 ")
 
