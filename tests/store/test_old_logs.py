@@ -2,9 +2,11 @@
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import pytest
 from redis import Redis
 
 from service.store.old_logs import MOST_HELD, STEP_BYTES, OldLogs
@@ -23,9 +25,16 @@ def rewrite_the_log(client: Redis) -> None:
         time.sleep(0.01)
 
 
-def test_a_deleted_log_goes_in_steps_and_the_store_finds_its_data_again(tmp_path: Path) -> None:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[StoreServer]:
+    """A server whose data the test can look at."""
     server = StoreServer(tmp_path)
     server.start()
+    yield server
+    server.kill()
+
+
+def test_a_deleted_log_goes_in_steps_and_the_store_finds_its_data_again(server: StoreServer, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "appendonlydir"
     old_logs = OldLogs(folder)
     with Redis.from_url(server.url) as client:
@@ -49,7 +58,6 @@ def test_a_deleted_log_goes_in_steps_and_the_store_finds_its_data_again(tmp_path
     with Redis.from_url(server.url) as client:
         assert client.get("overwritten") == PIECE + b"9"
         assert client.get("afterwards") == b"kept"
-    server.kill()
     os.close(witness)
     old_logs.release()
 
