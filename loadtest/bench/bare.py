@@ -1,12 +1,13 @@
 """Why: the ceiling: what the server itself can answer when there is nothing to do and nothing to read."""
 
+import gc
 import sys
 from typing import Final
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from service.api.__main__ import SERVER
+from service.api.__main__ import GC_THRESHOLDS, SERVER
 
 ANSWER: Final = (
     b'{"code":"BENCH-0123-4567-89AB-CDEF","campaign_id":"bench-issue","user_id":"u0000000","status":"issued",'
@@ -31,4 +32,6 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 if __name__ == "__main__":
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     uvicorn.run(app, port=int(sys.argv[1]), **SERVER)

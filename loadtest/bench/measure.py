@@ -15,7 +15,7 @@ from loadtest.bench.profile import profiled
 from loadtest.bench.rounds import Rounds
 from loadtest.bench.samples import LOADS, Findings, Group, Idle, Load, Paced
 from loadtest.bench.scene import Scene
-from loadtest.bench.store_room import store_room
+from loadtest.bench.store_room import IDLE_ISSUES, store_room
 from loadtest.bench.systems import System, Tidegate, bare, nginx, plain_fastapi, tidegate
 from service.cli.failures import CommandError
 
@@ -123,6 +123,7 @@ def _weigh(task: Task, findings: Findings, folder: Path, cores: Cores, tell: Tel
             open_campaign(young.service.remote, IDLE)
             rounds = range(1, task.rounds + 1)
             findings = replace(findings, idle=[Idle(number, *young.room.idle_us(IDLE, number)) for number in rounds])
+            young.check(IDLE, task.rounds * IDLE_ISSUES)
         if Group.MEMORY in task.groups:
             growth = weigh(young, grown, task.coupons, lambda issued: tell(f"weighing {issued:,} coupons"))
             findings = replace(findings, growth=growth)

@@ -7,6 +7,7 @@ service that stalls is charged for everybody who came meanwhile. Moments are met
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import httptools
@@ -56,6 +57,7 @@ class _Walk:
         self._due: deque[float] = deque()
         self._loop = asyncio.get_running_loop()
         self.times_s: list[float] = []
+        self.late_s: list[float] = []
         self.refused = 0
 
     async def join(self, port: int) -> None:
@@ -73,7 +75,9 @@ class _Walk:
             fell_due = by_now
             while self._due and self._free:
                 self._free.popleft().ask(next(self._requests), self._due.popleft())
+            wakes_s = self._loop.time() + TICK_S
             await asyncio.sleep(TICK_S)
+            self.late_s.append(max(0.0, self._loop.time() - wakes_s))
 
     def leave(self) -> None:
         """Close what is free; what is not closes with the event loop."""
@@ -89,16 +93,21 @@ class _Walk:
             self._free.append(connection)
 
 
-def ask_at_pace(
-    port: int, requests: Iterator[bytes], connections: int, per_second: float, seconds: float
-) -> tuple[Answers, list[float]]:
-    """Send requests at a fixed pace for that long; return what was answered and the sorted times in milliseconds."""
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What was answered, the sorted times to an answer, and how late the people woke at each tick, sorted."""
+
+    answers: Answers
+    times_ms: list[float]
+    late_ms: list[float]
+
+
+def ask_at_pace(port: int, requests: Iterator[bytes], connections: int, per_second: float, seconds: float) -> Walked:
+    """Send requests at a fixed pace for that long."""
     return uvloop.run(_walk(port, requests, connections, per_second, round(per_second * seconds)))
 
 
-async def _walk(
-    port: int, requests: Iterator[bytes], connections: int, per_second: float, count: int
-) -> tuple[Answers, list[float]]:
+async def _walk(port: int, requests: Iterator[bytes], connections: int, per_second: float, count: int) -> Walked:
     walk = _Walk(requests, count, per_second)
     for _ in range(connections):
         await walk.join(port)
@@ -107,4 +116,9 @@ async def _walk(
     finally:
         walk.leave()
     answered = len(walk.times_s)
-    return Answers(answered, walk.refused, count - answered), sorted(time_s * 1000 for time_s in walk.times_s)
+    answers = Answers(answered, walk.refused, count - answered)
+    return Walked(answers, _sorted_ms(walk.times_s), _sorted_ms(walk.late_s))
+
+
+def _sorted_ms(times_s: list[float]) -> list[float]:
+    return sorted(time_s * 1000 for time_s in times_s)

@@ -14,6 +14,8 @@ from loadtest.bench.tally import Answers
 from service.cli.failures import CommandError, ExitCode
 
 SCRIPT: Final = Path(__file__).parent / "wrk" / "people.lua"
+FAR_APART: Final = 48_611
+"""From one user to the next: a prime, so that all come before the first comes again."""
 ANSWER_TIMEOUT_S: Final = 5
 END_TIMEOUT_S: Final = 30.0
 
@@ -31,7 +33,12 @@ class Visit:
 
 def issue(campaign_id: str, first_user: int, users: int, key: str) -> tuple[str, ...]:
     """Ask for coupons for one user after the other; a user's idempotency key is `key` and his number."""
-    return ("issue", f"/v1/campaigns/{campaign_id}/coupons", str(first_user), str(users), key)
+    return ("issue", f"/v1/campaigns/{campaign_id}/coupons", str(first_user), str(users), key, "1")
+
+
+def issue_again(campaign_id: str, users: int, key: str) -> tuple[str, ...]:
+    """Ask for coupons for users who have one, in no order: those who come together did not get theirs together."""
+    return ("issue", f"/v1/campaigns/{campaign_id}/coupons", "0", str(users), key, str(FAR_APART))
 
 
 def redeem(codes: Path, order: str) -> tuple[str, ...]:

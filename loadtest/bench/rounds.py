@@ -67,10 +67,11 @@ class Rounds:
             requests = self._scene.requests(round(per_second * seconds))
             before = self._settled(load)
             with self._undisturbed(load), pinned(self._cores.load):
-                answers, times_ms = ask_at_pace(self._systems[load].port, requests, connections, per_second, seconds)
-            p50_ms, p99_ms = quantile(times_ms, 0.5), quantile(times_ms, 0.99)
-            paced = Paced(number, connections, per_second, answers.requests, p50_ms, p99_ms)
-            return _Run(paced, answers, before, self._settled(load))
+                walked = ask_at_pace(self._systems[load].port, requests, connections, per_second, seconds)
+            p50_ms, p99_ms = quantile(walked.times_ms, 0.5), quantile(walked.times_ms, 0.99)
+            late_p99_ms = quantile(walked.late_ms, 0.99)
+            paced = Paced(number, connections, per_second, walked.answers.requests, p50_ms, p99_ms, late_p99_ms)
+            return _Run(paced, walked.answers, before, self._settled(load))
 
         paced, attempt = self._until_right(load, connections, run)
         return replace(paced, attempt=attempt)
@@ -101,7 +102,7 @@ class Rounds:
     ) -> tuple[Sample, Answers]:
         system = self._systems[load]
         store = system.store
-        calls = store.script_calls() if store else 0
+        calls = store.calls() if store else 0
         service_s, store_s = cpu_s(system.pid), cpu_s(store.pid) if store else 0.0
         seen = self._visit(load, wishes, connections, seconds)
         service_s, store_s = cpu_s(system.pid) - service_s, cpu_s(store.pid) - store_s if store else 0.0
@@ -116,7 +117,7 @@ class Rounds:
             service_cpu_s=service_s,
             store_cpu_s=store_s,
             people_cpu_s=seen.cpu_s,
-            script_calls=store.script_calls() - calls if store else 0,
+            store_calls=store.calls() - calls if store else 0,
         )
         return sample, seen.answers
 

@@ -41,7 +41,7 @@ class Group(StrEnum):
 LOADS: Final[Mapping[Group, tuple[Load, ...]]] = {
     Group.ISSUE: (Load.ISSUE, Load.PLAIN_FASTAPI, Load.NGINX, Load.BARE),
     Group.REDEEM: (Load.ISSUE, Load.REDEEM),
-    Group.STORE: (Load.ISSUE, Load.PLAIN_FASTAPI),
+    Group.STORE: (Load.ISSUE, Load.PLAIN_FASTAPI, Load.NGINX),
     Group.MEMORY: (),
     Group.LATENCY: (Load.ISSUE,),
     Group.REFUSALS: (Load.ISSUE, *REFUSALS),
@@ -67,7 +67,7 @@ class Sample:
     service_cpu_s: float
     store_cpu_s: float
     people_cpu_s: float
-    script_calls: int
+    store_calls: int
     attempt: int = 1
 
     @property
@@ -93,7 +93,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """One run at a fixed pace; times count from the moment at which a request was due; `attempt` as a Sample has it."""
+    """One run at a fixed pace; times count from the moment at which a request was due; `attempt` as a Sample has it.
+
+    `late_p99_ms` is how much of that may be the people's own: how late they woke up on a core that they share.
+    """
 
     round: int
     connections: int
@@ -101,6 +104,7 @@ class Paced:
     requests: int
     p50_ms: float
     p99_ms: float
+    late_p99_ms: float
     attempt: int = 1
 
 
@@ -117,12 +121,14 @@ class Idle:
 class Growth:
     """What a coupon costs the store in a campaign of `coupons`: in all, at its end, and in turns in a younger one.
 
-    That one has about `early_coupons`.
+    That one has about `early_coupons`; both were issued in batches of `batch`.
     """
 
     coupons: int
     early_coupons: int
+    batch: int
     bytes_per_coupon: float
+    resident_bytes_per_coupon: float
     early_us: Sequence[float]
     late_us: Sequence[float]
 

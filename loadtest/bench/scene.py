@@ -1,30 +1,26 @@
 """Why: every load needs its people, its campaign, and the one outcome that they all should have; they stand here."""
 
+import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Final
 
 import httpx
 
 from loadtest.bench import people
-from loadtest.bench.campaigns import open_baseline_campaign, open_campaign
-from loadtest.bench.pace import ask_at_pace
-from loadtest.bench.samples import Load
-from loadtest.bench.store_room import StoreRoom
+from loadtest.bench.campaigns import NO_LIMIT, open_baseline_campaign, open_campaign
+from loadtest.bench.samples import REFUSALS, Load
+from loadtest.bench.store_room import KEY, StoreRoom
 from loadtest.bench.systems import System, Tidegate
 from service.cli.failures import CommandError, ExitCode
 
 MOST_A_SECOND: Final = 80_000
 """More than any system here answers, so that no run uses up the users and codes that were set aside for it."""
-SERVED: Final = 2_000
-"""Users who have a coupon from the beginning, and ask again."""
-SERVED_A_SECOND: Final = 2_000
-SERVING_CONNECTIONS: Final = 16
-MOST_SERVINGS: Final = 3
+SERVED: Final = 300_000
+"""Users who have a coupon of a campaign from the beginning: what they ask again for is in no cache by chance."""
 CALL_TIMEOUT_S: Final = 10.0
 ISSUING_TIMEOUT_S: Final = 120.0
 ISSUING_POLL_S: Final = 0.2
@@ -66,15 +62,15 @@ class Scene:
         self._code_file = folder / "codes"
         self._next_user = SERVED
         self._next_code = 0
-        for campaign_id in (ISSUING, REDEEMING):
-            open_campaign(service.remote, campaign_id)
-        open_campaign(service.remote, SOLD_OUT, max_coupons=1)
-        open_campaign(service.remote, RATE_LIMITED, issue_rate={"per_second": 0.001, "burst": 1})
+        open_campaign(service.remote, ISSUING)
+        open_campaign(service.remote, REDEEMING, merchant_rate=NO_LIMIT)
+        open_campaign(service.remote, SOLD_OUT, max_coupons=SERVED)
+        open_campaign(service.remote, RATE_LIMITED, issue_rate={"per_second": 0.001, "burst": SERVED})
         for load in (Load.PLAIN_FASTAPI, Load.NGINX):
             if load in systems and (store := systems[load].store):
                 open_baseline_campaign(store.client, ISSUING)
-        for campaign_id, users in ((ISSUING, SERVED), (SOLD_OUT, 1), (RATE_LIMITED, 1)):
-            self._serve(campaign_id, users)
+        for campaign_id in {KINDS[load].campaign_id for load in systems.keys() & REFUSALS}:
+            room.issue(campaign_id, 0, SERVED)
 
     def wishes(self, load: Load, seconds: int) -> tuple[str, ...]:
         """What the people ask for in a run that is that long; no user or code comes twice unless that is the load."""
@@ -84,18 +80,27 @@ class Scene:
             case Load.REDEEM:
                 first, self._next_code = self._next_code, self._next_code + most
                 self._room.issue(campaign_id, first, most)
-                self._code_file.write_text("".join(f"{code}\n" for code in self._room.codes(campaign_id, first, most)))
+                codes = self._room.codes(campaign_id, first, most)
+                # Nobody redeems in the order in which he and others got their coupons.
+                random.Random(first).shuffle(codes)
+                self._code_file.write_text("".join(f"{code}\n" for code in codes))
                 return people.redeem(self._code_file, f"order-{first}-")
             case Load.REPLAY:
-                return people.issue(campaign_id, 0, SERVED, "key-")
+                return people.issue_again(campaign_id, SERVED, KEY)
             case Load.PER_USER_LIMIT:
-                return people.issue(campaign_id, 0, SERVED, "another-key-")
+                return people.issue_again(campaign_id, SERVED, f"another-{KEY}")
             case _:
-                return people.issue(campaign_id, self._new_users(most), most, "key-")
+                return people.issue(campaign_id, self._new_users(most), most, KEY)
 
     def requests(self, users: int) -> Iterator[bytes]:
         """Issue requests of that many new users."""
-        return self._requests(ISSUING, self._new_users(users))
+        for number in range(first := self._new_users(users), first + users):
+            body = b'{"user_id":"%08d"}' % number
+            yield (
+                b"POST /v1/campaigns/%b/coupons HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                b"Idempotency-Key: %b%08d\r\nContent-Length: %d\r\n\r\n%b"
+                % (ISSUING.encode(), KEY.encode(), number, len(body), body)
+            )
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -127,24 +132,3 @@ class Scene:
     def _new_users(self, users: int) -> int:
         self._next_user += users
         return self._next_user - users
-
-    def _serve(self, campaign_id: str, users: int) -> None:
-        """Everybody asks again if somebody got none: on a busy machine the breaker may pause in the midst of it."""
-        port, seconds = self._service.system.port, users / SERVED_A_SECOND
-        for _ in range(MOST_SERVINGS):
-            self.wait_until_issuing()
-            requests = self._requests(campaign_id, 0)
-            answers, _ = ask_at_pace(port, requests, SERVING_CONNECTIONS, SERVED_A_SECOND, seconds)
-            unserved = users - answers.requests + answers.refused
-            if not unserved:
-                return
-        raise CommandError(f"{unserved} users got no coupon", ExitCode.REFUSED)
-
-    def _requests(self, campaign_id: str, first_user: int) -> Iterator[bytes]:
-        for number in count(first_user):
-            body = b'{"user_id":"%08d"}' % number
-            yield (
-                b"POST /v1/campaigns/%b/coupons HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-                b"Idempotency-Key: key-%08d\r\nContent-Length: %d\r\n\r\n%b"
-                % (campaign_id.encode(), number, len(body), body)
-            )

@@ -27,7 +27,7 @@ class Sheet:
 
 def verdict(figure: Figure) -> str:
     """One word on a figure."""
-    if not figure.values:
+    if not figure.values and not figure.broken:
         return "not measured"
     return "ok" if figure.is_reached else "missed"
 

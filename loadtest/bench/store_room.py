@@ -13,6 +13,8 @@ import uvloop
 from redis.asyncio import Redis
 
 from loadtest.bench.systems import Tidegate
+from service.cli.failures import CommandError, ExitCode
+from service.domain.outcomes import Issued
 from service.gate.group_commit import Bounds, GroupCommit
 from service.settings import GroupCommitSettings, read_settings
 from service.store.catalogue import Catalogue, KnownCampaign
@@ -21,11 +23,15 @@ from service.store.coupons import CouponStore, IssueRequest
 from service.store.pipeline import pipelined
 from service.store.scripts import STORE_CLOCK, Scripts, load
 
-BATCH: Final = GroupCommitSettings().max_batch
+LARGEST: Final = GroupCommitSettings().max_batch
 DIGEST_BYTES: Final = 8
+KEY: Final = "key-"
+"""What a user's idempotency key is before his id, here and in what people ask for over HTTP."""
 TIMEOUT_MS: Final = 30_000
 BLOCKS: Final = 10
 BLOCK: Final = 50
+IDLE_ISSUES: Final = 2 * BLOCKS * BLOCK
+"""Coupons that are issued one by one for each look at the time when idle."""
 SHARD: Final = 0
 """A campaign has one shard unless the settings say otherwise."""
 
@@ -41,9 +47,9 @@ class StoreRoom:
         self._catalogue = Catalogue(client, scripts, settings.read_code_key())
         self._coupons = CouponStore(pipelined(client, TIMEOUT_MS))
 
-    def issue(self, campaign_id: str, first_user: int, users: int) -> None:
-        """Issue a coupon to each of so many users, in the largest batches there are."""
-        self._runner.run(self._issue(campaign_id, first_user, users))
+    def issue(self, campaign_id: str, first_user: int, users: int, batch: int = LARGEST) -> None:
+        """Issue a coupon to each of so many users. Raises CommandError if one gets none."""
+        self._runner.run(self._issue(campaign_id, first_user, users, batch))
 
     def codes(self, campaign_id: str, first: int, coupons: int) -> list[str]:
         """The codes of coupons by the order in which they were issued."""
@@ -62,20 +68,22 @@ class StoreRoom:
         assert known is not None, campaign_id
         return known
 
-    async def _issue(self, campaign_id: str, first_user: int, users: int) -> None:
+    async def _issue(self, campaign_id: str, first_user: int, users: int, batch: int) -> None:
         known = await self._known(campaign_id)
         last = first_user + users
-        for first in range(first_user, last, BATCH):
-            batch = [_request(known, user) for user in range(first, min(first + BATCH, last))]
-            await self._coupons.issue(known, SHARD, batch)
+        for first in range(first_user, last, batch):
+            requests = [_request(known, user) for user in range(first, min(first + batch, last))]
+            for outcome in await self._coupons.issue(known, SHARD, requests):
+                if not isinstance(outcome, Issued):
+                    raise CommandError(f"a user got no coupon: {outcome}", ExitCode.REFUSED)
 
     async def _idle_us(self, campaign_id: str, number: int) -> tuple[float, float]:
         known = await self._known(campaign_id)
-        users = count(number * 2 * BLOCKS * BLOCK)
+        users = count(number * IDLE_ISSUES)
         gate = GroupCommit(
             "issue",
             self._coupons.issue,
-            Bounds(BATCH, BATCH, TIMEOUT_MS / 1000),
+            Bounds(LARGEST, LARGEST, TIMEOUT_MS / 1000),
             observe=lambda _report: None,
             count=lambda _known, _outcomes: None,
         )
@@ -125,4 +133,5 @@ async def _call(
 def _request(known: KnownCampaign, number: int) -> IssueRequest:
     user_id = f"{number:08d}"
     _, bucket = known.place(user_id)
-    return IssueRequest(user_id, bucket, blake2b(user_id.encode(), digest_size=DIGEST_BYTES).digest())
+    key = f"{KEY}{user_id}".encode()
+    return IssueRequest(user_id, bucket, blake2b(key, digest_size=DIGEST_BYTES).digest())

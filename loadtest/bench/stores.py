@@ -39,6 +39,12 @@ class Store:
         calls = self.client.info("commandstats")
         return sum(int(calls[name]["calls"]) for name in ("cmdstat_eval", "cmdstat_evalsha") if name in calls)
 
+    def calls(self) -> int:
+        """How many commands all who are connected now, but this bench, have sent since they connected."""
+        own_id = self.client.client_id()
+        clients = self.client.client_list()
+        return sum(int(client["tot-cmds"]) for client in clients if int(client["id"]) != own_id)
+
     def cpu_us(self) -> float:
         """The CPU time that it has taken, in microseconds, by its own account."""
         used = self.client.info("cpu")
@@ -67,8 +73,12 @@ class Store:
             time.sleep(REWRITE_POLL_S)
 
     def memory_bytes(self) -> int:
-        """The memory that it uses, all in."""
+        """The memory that it has allocated, all in."""
         return int(self.client.info("memory")["used_memory"])
+
+    def resident_bytes(self) -> int:
+        """The memory that the system has given it."""
+        return int(self.client.info("memory")["used_memory_rss"])
 
 
 @contextmanager

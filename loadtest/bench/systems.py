@@ -67,6 +67,7 @@ def plain_fastapi(folder: Path, cores: Cores) -> Iterator[System]:
     command = (
         *(sys.executable, "-m", "uvicorn", "loadtest.bench.plain_fastapi:app", "--port", str(port)),
         *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"),
+        *("--no-proxy-headers", "--no-server-header"),
     )
     with running_store(folder, cores) as store:
         environment = plain_environment(STORE_URL=store.url)

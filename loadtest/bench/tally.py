@@ -1,5 +1,6 @@
 """Why: speed that loses or invents a coupon is none, so every measured run is counted up afterwards."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -8,15 +9,20 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
+from loadtest import incident
 from service.cli.remote import Remote
+from service.domain.coupon import CouponStatus
+from service.domain.ledger import NO_COUPON, STATUSES
 from service.store.audit import COUPONS_PER_CALL
 from service.store.scripts import STORE_CLOCK, load
 
 STATES: Final = ("outstanding", "reserved", "redeemed", "expired", "deactivated")
 GRANTED: Final = frozenset({"issued", "redeemed", "replayed"})
 OUTCOMES: Final = ("tidegate_issue_total", "tidegate_redeem_total")
+CHANGES: Final = ("issued", "redeemed")
+"""Outcomes that change a coupon, by the names that its counters have as well."""
+REDEEMED: Final = STATUSES.index(CouponStatus.REDEEMED) + 1
 KEYS_A_SCAN: Final = 1_000
-NO_RECORD: Final = "\0"
 CALL_TIMEOUT_S: Final = 10.0
 
 
@@ -31,12 +37,17 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How often a campaign had which outcome, and what became of its coupons: by its counters, and by counting."""
+    """How often a campaign had which outcome, and what became of its coupons: by its counters, and by counting.
+
+    `paid_for` is how many coupons the committed budget is worth.
+    """
 
     outcomes: Mapping[str, int] = field(default_factory=dict)
     issued: int = 0
+    redeemed: int = 0
     records: int = 0
-    stock_taken: int = 0
+    redeemed_records: int = 0
+    paid_for: int = 0
     conservation_error: int = 0
 
     def since(self, before: "Tally", outcome: str) -> int:
@@ -62,26 +73,36 @@ def ledger_violations(answers: Answers, connections: int, outcome: str, before: 
         grown = after.since(before, name)
         if not (least <= grown <= most if name == outcome else grown == 0):
             yield f"{answers.requests:,} requests were answered, and {grown:,} counted as {name}"
-    grown = after.issued - before.issued
-    if not (least <= grown <= most if outcome == "issued" else grown == 0):
-        yield f"{answers.requests:,} requests were answered, and {grown:,} coupons issued"
-    if not after.issued == after.records == after.stock_taken:
-        yield f"{after.issued:,} issued, {after.records:,} records, {after.stock_taken:,} taken from stock"
-    if after.conservation_error:
-        yield f"the conservation error is {after.conservation_error:,}"
+    for name, grown in zip(CHANGES, (after.issued - before.issued, after.redeemed - before.redeemed), strict=True):
+        if not (least <= grown <= most if name == outcome else grown == 0):
+            yield f"{answers.requests:,} requests were answered, and {grown:,} coupons {name}"
+    yield from disagreements(after)
+
+
+def disagreements(tally: Tally) -> Iterator[str]:
+    """Where a campaign's counters, its records and its money do not say the same."""
+    if not tally.issued == tally.records == tally.paid_for:
+        yield f"{tally.issued:,} issued, {tally.records:,} records, {tally.paid_for:,} charged to the budget"
+    if tally.redeemed != tally.redeemed_records:
+        yield f"{tally.redeemed:,} redeemed, and {tally.redeemed_records:,} records say so"
+    if tally.conservation_error:
+        yield f"the conservation error is {tally.conservation_error:,}"
 
 
 def tidegate_tally(service: Remote, metrics_url: str, store: Redis, campaign_id: str) -> Tally:
     """Count up one of Tidegate's campaigns. Raises CommandError or httpx.HTTPError."""
     campaign = service.get(f"/v1/campaigns/{campaign_id}")
     counters: dict[str, int] = campaign["counters"]
+    statuses: Counter[int] = Counter()
+    for state_key in store.scan_iter(f"tg:{{{campaign_id}:*}}:state", count=KEYS_A_SCAN):
+        statuses += _statuses(store, state_key)
     return Tally(
         outcomes=_outcomes(metrics_url, campaign_id),
         issued=counters["issued"],
-        records=sum(
-            _records(store, key) for key in store.scan_iter(f"tg:{{{campaign_id}:*}}:state", count=KEYS_A_SCAN)
-        ),
-        stock_taken=campaign["max_coupons"] - counters["remaining"],
+        redeemed=counters["redeemed"],
+        records=statuses.total(),
+        redeemed_records=statuses[REDEEMED],
+        paid_for=(campaign["budget"]["amount"] - counters["budget_remaining"]) // incident.COUPON_FEN,
         conservation_error=counters["issued"] - sum(counters[state] for state in STATES),
     )
 
@@ -95,16 +116,19 @@ def baseline_tally(store: Redis, campaign_id: str) -> Tally:
         issued=issued,
         # Besides coupons and as many users there are the campaign and its events, which begin with the first coupon.
         records=(store.dbsize() - 1) // 2,
-        stock_taken=committed // amount,
+        paid_for=committed // amount,
         conservation_error=issued - store.xlen(f"events:{{{campaign_id}}}"),
     )
 
 
-def _records(store: Redis, state_key: str) -> int:
-    script, first, found = load("audit_records", STORE_CLOCK).source, 0, 0
+def _statuses(store: Redis, state_key: str) -> Counter[int]:
+    """How many records of a shard have which status."""
+    script, first = load("audit_records", STORE_CLOCK).source, 0
+    found: Counter[int] = Counter()
     while True:
         _, statuses, _ = store.eval(script, 1, state_key, str(first), str(COUPONS_PER_CALL))
-        here = len(statuses) - statuses.count(NO_RECORD)
+        here = Counter(map(ord, statuses))
+        del here[NO_COUPON]
         if not here:
             return found
         first, found = first + COUPONS_PER_CALL, found + here

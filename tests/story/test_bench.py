@@ -19,7 +19,7 @@ from redis import Redis
 from loadtest.bench.__main__ import parse
 from loadtest.bench.campaigns import open_baseline_campaign
 from loadtest.bench.figures import Bound, Figure, figures
-from loadtest.bench.incident import last_figure, told_transition
+from loadtest.bench.incident import Replay, last_figure, told_transition, write
 from loadtest.bench.measure import Task, measure
 from loadtest.bench.pace import ask_at_pace
 from loadtest.bench.people import read_visit, visit
@@ -29,6 +29,7 @@ from loadtest.bench.samples import Findings, Group, Growth, Idle, Load, Paced, S
 from loadtest.bench.show import markdown, sheets, verdict
 from loadtest.bench.systems import nginx, plain_fastapi
 from loadtest.bench.tally import Answers, Tally, answer_violations, ledger_violations
+from loadtest.verdict import Check
 from service.api.wire import Coupon
 from service.cli.failures import CommandError
 
@@ -37,10 +38,10 @@ AMOUNT = 2_500
 Result = TypeVar("Result")
 
 
-def sample(load: Load, number: int, per_second: int, cpu_us: float = 40.0, script_calls: int = 0) -> Sample:
+def sample(load: Load, number: int, per_second: int, cpu_us: float = 40.0, store_calls: int = 0) -> Sample:
     """One second of one load over 64 connections; the store takes a quarter of the CPU time."""
     service_s, store_s = per_second * cpu_us * 0.75e-6, per_second * cpu_us * 0.25e-6
-    return Sample(load, number, 64, per_second, 1.0, 1.0, 2.0, service_s, store_s, 0.1, script_calls)
+    return Sample(load, number, 64, per_second, 1.0, 1.0, 2.0, service_s, store_s, 0.1, store_calls)
 
 
 def of(group: Group, findings: Findings) -> list[Figure]:
@@ -82,7 +83,7 @@ def test_a_refusal_costs_the_worse_of_its_time_and_its_cpu(per_second: int, cpu_
 
 def test_while_paused_the_breakers_own_calls_are_allowed_and_no_other() -> None:
     issue = sample(Load.ISSUE, 1, 20_000)
-    for calls, beyond in ((4, 0), (6, 0), (20_006, 20_000)):
+    for calls, beyond in ((4, 0), (120, 0), (20_120, 20_000)):
         findings = Findings(samples=[issue, sample(Load.PAUSED, 1, 20_000, 10.0, calls)])
         cpu, store_calls = of(Group.PAUSED, findings)
         assert cpu.values["64"] == pytest.approx(0.25)
@@ -91,13 +92,21 @@ def test_while_paused_the_breakers_own_calls_are_allowed_and_no_other() -> None:
 
 def test_what_stands_alone_is_the_median_of_its_runs() -> None:
     findings = Findings(
-        paced=[Paced(number, 256, 10_000, 40_000, 2.0, p99_ms) for number, p99_ms in ((1, 5.0), (2, 50.0), (3, 6.0))],
+        paced=[
+            Paced(number, 256, 10_000, 40_000, 2.0, p99_ms, 0.5) for number, p99_ms in ((1, 5.0), (2, 50.0), (3, 6.0))
+        ],
         idle=[Idle(1, 600, 500), Idle(2, 900, 500), Idle(3, 700, 500)],
-        growth=Growth(10_000_000, 100_000, 70.5, early_us=(10, 20, 30), late_us=(11, 24, 30)),
+        growth=Growth(10_000_000, 100_000, 32, 70.5, 77.1, early_us=(10, 20, 30), late_us=(11, 24, 30)),
     )
     assert of(Group.LATENCY, findings)[0].values == {"256": 6.0}
     assert of(Group.IDLE, findings)[0].values == {"": 1.4}
     assert [figure.values for figure in of(Group.MEMORY, findings)] == [{"": 70.5}, {"": 1.1}]
+
+
+def test_the_stores_time_is_held_against_whichever_one_script_costs_less() -> None:
+    loads = {Load.ISSUE: 10.0, Load.PLAIN_FASTAPI: 100.0, Load.NGINX: 50.0}
+    findings = Findings(samples=[sample(load, 1, 1_000, cpu_us) for load, cpu_us in loads.items()])
+    assert of(Group.STORE, findings)[1].values == {"64": pytest.approx(0.2)}
 
 
 def test_a_pause_in_the_incident_is_told_with_what_caused_it() -> None:
@@ -106,8 +115,25 @@ def test_a_pause_in_the_incident_is_told_with_what_caused_it() -> None:
     assert told == "  579 s  breaker closed → open: store_silence (store_silence 0.392)"
 
 
-def test_without_a_replay_of_the_incident_its_figure_is_not_measured(tmp_path: Path) -> None:
+def test_without_a_replay_of_the_whole_incident_its_figure_is_not_measured(tmp_path: Path) -> None:
     assert verdict(last_figure(tmp_path / "none.json")) == "not measured"
+    assert verdict(last_figure(reported(tmp_path, replay_of(1_000)))) == "not measured"
+
+
+def test_a_replay_that_was_in_time_and_broke_a_promise_is_missed(tmp_path: Path) -> None:
+    assert verdict(last_figure(reported(tmp_path, replay_of(10_000_000)))) == "ok"
+    broken = replay_of(10_000_000, Check("Never more coupons than there are", "10,000,001 of 10,000,000", False))
+    assert verdict(broken.figure) == verdict(last_figure(reported(tmp_path, broken))) == "missed"
+
+
+def replay_of(coupons: int, *checks: Check) -> Replay:
+    return Replay(coupons, 300.0, 0.9, 0.5, (), checks)
+
+
+def reported(folder: Path, done: Replay) -> Path:
+    report = folder / "incident.json"
+    write(report, done, {"Commit": "0123abcd"})
+    return report
 
 
 def test_the_page_has_every_figure_with_its_bound_and_verdict_in_a_whole_table() -> None:
@@ -125,15 +151,16 @@ def test_a_profile_counts_what_was_running_itself() -> None:
     assert own_shares(stacks) == {"issue (hot.py)": 0.9, "main (app.py)": 0.1}
 
 
-GOOD = Tally({"issued": 1_000}, issued=1_000, records=1_000, stock_taken=1_000)
-AFTER = Tally({"issued": 1_100}, issued=1_100, records=1_100, stock_taken=1_100)
+GOOD = Tally({"issued": 1_000}, issued=1_000, records=1_000, paid_for=1_000)
+AFTER = Tally({"issued": 1_100}, issued=1_100, records=1_100, paid_for=1_100)
 BAD_LEDGERS = {
-    "a coupon that nobody was given": replace(AFTER, issued=1_165, records=1_165, stock_taken=1_165),
-    "a coupon that was forgotten": replace(AFTER, issued=1_099, records=1_099, stock_taken=1_099),
+    "a coupon that nobody was given": replace(AFTER, issued=1_165, records=1_165, paid_for=1_165),
+    "a coupon that was forgotten": replace(AFTER, issued=1_099, records=1_099, paid_for=1_099),
     "a request that had another outcome": replace(AFTER, outcomes={"issued": 1_100, "sold_out": 1}),
     "a request that was not counted": replace(AFTER, outcomes={"issued": 1_099}),
     "a coupon without a record": replace(AFTER, records=1_099),
-    "a coupon that was not taken from stock": replace(AFTER, stock_taken=1_099),
+    "a redemption that its record does not know of": replace(AFTER, redeemed_records=1),
+    "a coupon that was not charged to the budget": replace(AFTER, paid_for=1_099),
     "a ledger that does not add up": replace(AFTER, conservation_error=1),
 }
 
@@ -144,8 +171,14 @@ def ledger(after: Tally, outcome: str = "issued") -> list[str]:
 
 def test_a_good_run_may_end_with_one_decision_a_connection_that_nobody_waited_for() -> None:
     assert ledger(AFTER) == []
-    assert ledger(Tally({"issued": 1_164}, issued=1_164, records=1_164, stock_taken=1_164)) == []
+    assert ledger(Tally({"issued": 1_164}, issued=1_164, records=1_164, paid_for=1_164)) == []
     assert ledger(replace(GOOD, outcomes={"issued": 1_000, "sold_out": 100}), "sold_out") == []
+
+
+def test_a_redemption_counts_if_the_coupon_knows_of_it() -> None:
+    told = {"issued": 1_000, "redeemed": 100}
+    assert ledger(replace(GOOD, outcomes=told, redeemed=100, redeemed_records=100), "redeemed") == []
+    assert len(ledger(replace(GOOD, outcomes=told), "redeemed")) == 1
 
 
 @pytest.mark.parametrize("after", BAD_LEDGERS.values(), ids=BAD_LEDGERS.keys())

@@ -1,5 +1,6 @@
 -- wrk plays the people; loadtest/bench/people.py says what they wish.
--- Arguments: issue <path> <first user> <how many users, then the first again> <what their keys begin with>
+-- Arguments: issue <path> <first user> <how many users, then the first again> <what their keys begin with> <steps>
+--              (from one user to the next)
 --            redeem <file of coupon codes, one a line> <what the order ids begin with>
 --            crowd <path> <users> <collectors, one of whom makes every 50th wish>
 -- At the end one line of JSON says how it went.
@@ -14,9 +15,9 @@ local function wish(path, user, key)
   return post(path, "Idempotency-Key: " .. key .. "\r\n", '{"user_id":"' .. user .. '"}')
 end
 
-local function issues(path, first, users, key)
+local function issues(path, first, users, key, steps)
   return function()
-    local user = string.format("%08d", first + asked % users)
+    local user = string.format("%08d", first + asked * steps % users)
     return wish(path, user, key .. user)
   end
 end
@@ -40,7 +41,8 @@ end
 
 function init(arguments)
   if arguments[1] == "issue" then
-    next_request = issues(arguments[2], tonumber(arguments[3]), tonumber(arguments[4]), arguments[5])
+    next_request = issues(arguments[2], tonumber(arguments[3]), tonumber(arguments[4]), arguments[5],
+      tonumber(arguments[6]))
   elseif arguments[1] == "crowd" then
     next_request = crowd(arguments[2], tonumber(arguments[3]), tonumber(arguments[4]))
   else
