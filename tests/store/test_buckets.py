@@ -6,7 +6,7 @@ import pytest
 
 from service.domain.money import Rate
 from service.domain.outcomes import Issued, RateLimited, Redeemed
-from service.store.coupons import RedeemRequest
+from service.store.coupons import MOST_FIRST_ANSWERS, RedeemRequest
 from tests.store.desk import Desk, Room
 
 pytestmark = pytest.mark.anyio
@@ -125,6 +125,15 @@ async def test_each_user_and_each_merchant_has_a_bucket_of_ones_own(room: Room) 
     redeemed = await desk.redeem_batch(requests)
     assert [type(outcome) for outcome in redeemed[:2]] == [Redeemed, RateLimited]
     assert isinstance(await desk.redeem(1, merchant="merchant 1"), Redeemed)
+
+
+async def test_as_many_merchants_as_a_batch_may_have_are_charged_each(room: Room) -> None:
+    many = MOST_FIRST_ANSWERS
+    desk = await room.open(max_coupons=2 * many, merchant_rate=Rate(1, 1))
+    await desk.issue_batch([(f"user {number}", "first") for number in range(2 * many)])
+    for first, outcome in ((0, Redeemed), (many, RateLimited)):
+        requests = [RedeemRequest(first + number, f"merchant {number}", "order", None, 0) for number in range(many)]
+        assert {type(found) for found in await desk.redeem_batch(requests)} == {outcome}
 
 
 async def test_a_lower_burst_holds_from_the_next_request_on(room: Room) -> None:

@@ -11,6 +11,8 @@
 --          too_many_attempts, per_order_limit, per_merchant_limit, merchant_busy (retry_after_ms), rate_limited (as
 --          issue.lua)
 local MERCHANT_BUCKET = '>I6I6'
+-- So many values are passed to one command, as in issue.lua.
+local MOST_VALUES = 4000
 
 local state_key = KEYS[1]
 local state = load_state(state_key)
@@ -21,20 +23,38 @@ local sequences, merchant_ids, order_ids, order_amounts, holds_ms = unpack(cmsgp
 local config, now, max_attempts = state.config, now_ms(), tonumber(ARGV[2])
 local percent, min_order_amount, merchant_rate = config.percent, config.min_order_amount, config.merchant_rate
 local closed = config.validity.opening and not is_open(config.validity, now)
-local merchants_key, merchants = merchant_rate and key_of(state_key, 'merchants'), {}
 
-local function bucket_of(merchant)
-  local bucket = merchants[merchant]
-  if not bucket then
-    bucket = { at = 0 }
-    local packed = redis.call('HGET', merchants_key, merchant)
-    if packed then
-      bucket.tokens, bucket.at = struct.unpack(MERCHANT_BUCKET, packed)
+-- The buckets of all merchants of the batch, read by one command and written by one: a command costs as much as all
+-- else that is done for a merchant.
+local merchants_key, merchants, levels, levels_at, charged = key_of(state_key, 'merchants'), {}, {}, {}, {}
+if merchant_rate then
+  for _, merchant in ipairs(merchant_ids) do
+    if not levels[merchant] then
+      levels[merchant], merchants[#merchants + 1] = 0, merchant
     end
-    bucket.level = bucket_level(bucket.tokens, bucket.at, merchant_rate, now)
-    merchants[merchant] = bucket
   end
-  return bucket
+  for from = 1, #merchants, MOST_VALUES do
+    local to = math.min(from + MOST_VALUES - 1, #merchants)
+    for i, packed in ipairs(redis.call('HMGET', merchants_key, unpack(merchants, from, to))) do
+      local merchant, tokens, at = merchants[from + i - 1], nil, 0
+      if packed then
+        tokens, at = struct.unpack(MERCHANT_BUCKET, packed)
+      end
+      levels[merchant], levels_at[merchant] = bucket_level(tokens, at, merchant_rate, now), at
+    end
+  end
+end
+
+local function write_buckets()
+  local values = {}
+  for merchant in pairs(charged) do
+    local last = #values
+    values[last + 1] = merchant
+    values[last + 2] = struct.pack(MERCHANT_BUCKET, levels[merchant], math.max(now, levels_at[merchant]))
+  end
+  for from = 1, #values, MOST_VALUES do
+    redis.call('HSET', merchants_key, unpack(values, from, math.min(from + MOST_VALUES - 1, #values)))
+  end
 end
 
 local busy_key = key_of(state_key, 'busy')
@@ -46,9 +66,7 @@ end
 
 local function charge(merchant)
   if merchant_rate then
-    local bucket = bucket_of(merchant)
-    bucket.level = bucket.level - TOKEN
-    bucket.charged = true
+    levels[merchant], charged[merchant] = levels[merchant] - TOKEN, true
   end
 end
 
@@ -74,8 +92,8 @@ end
 local function refusal_of_merchant(merchant)
   if somebody_is_busy and busy_until(merchant) > now then
     return { 'merchant_busy', busy_until(merchant) - now }
-  elseif merchant_rate and bucket_of(merchant).level < TOKEN then
-    return rate_limited('merchant', bucket_of(merchant).level, merchant_rate)
+  elseif merchant_rate and levels[merchant] < TOKEN then
+    return rate_limited('merchant', levels[merchant], merchant_rate)
   end
   return nil
 end
@@ -194,12 +212,7 @@ if used + #changed > 0 then
   for _, record in ipairs(changed) do
     save_record(state_key, state, record.sequence, record)
   end
-  for merchant, bucket in pairs(merchants) do
-    if bucket.charged then
-      redis.call('HSET', merchants_key, merchant,
-        struct.pack(MERCHANT_BUCKET, bucket.level, math.max(now, bucket.at)))
-    end
-  end
+  write_buckets()
   save_ledger(state_key, state)
   record_coupon_event(state_key, 'coupon.reserved', reserved)
   record_coupon_event(state_key, 'coupon.redeemed', redeemed)
