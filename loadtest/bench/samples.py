@@ -16,13 +16,14 @@ class Load(StrEnum):
     BARE = "fixed answer, bare ASGI"
     REDEEM = "redeem"
     REPLAY = "replay"
+    REPLAY_TOGETHER = "replay, by all of a batch"
     SOLD_OUT = "sold out"
     PER_USER_LIMIT = "over the user's limit"
     RATE_LIMITED = "rate limited"
     PAUSED = "paused"
 
 
-REFUSALS: Final = (Load.REPLAY, Load.SOLD_OUT, Load.PER_USER_LIMIT, Load.RATE_LIMITED)
+REFUSALS: Final = (Load.REPLAY, Load.REPLAY_TOGETHER, Load.SOLD_OUT, Load.PER_USER_LIMIT, Load.RATE_LIMITED)
 
 
 class Group(StrEnum):

@@ -46,6 +46,7 @@ KINDS: Final[Mapping[Load, Kind]] = {
     Load.BARE: Kind("issued"),
     Load.REDEEM: Kind("redeemed", REDEEMING),
     Load.REPLAY: Kind("replayed"),
+    Load.REPLAY_TOGETHER: Kind("replayed"),
     Load.SOLD_OUT: Kind("sold_out", SOLD_OUT),
     Load.PER_USER_LIMIT: Kind("per_user_limit"),
     Load.RATE_LIMITED: Kind("rate_limited", RATE_LIMITED),
@@ -87,6 +88,9 @@ class Scene:
                 return people.redeem(self._code_file, f"order-{first}-")
             case Load.REPLAY:
                 return people.issue_again(campaign_id, SERVED, KEY)
+            case Load.REPLAY_TOGETHER:
+                # Whoever lost an answer to a broken connection or a pause lost it with his neighbours.
+                return people.issue(campaign_id, 0, SERVED, KEY)
             case Load.PER_USER_LIMIT:
                 return people.issue_again(campaign_id, SERVED, f"another-{KEY}")
             case _:
