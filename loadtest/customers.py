@@ -102,6 +102,7 @@ class Customer(FastHttpUser):
     connection_timeout = CALL_TIMEOUT_S
     insecure = False
     concurrency = 1
+    max_redirects = 0
     agenda: Agenda
     assigned: Task
 

@@ -7,6 +7,7 @@ bad arguments.
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -176,6 +177,8 @@ def _parse(arguments: Sequence[str] | None) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, show, and return the exit code."""
     coupons, console = _parse(arguments), Console()
+    # Asked to stop, unwind as after an error, so that no store is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         cores = two_cores()
         with (

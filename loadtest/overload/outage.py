@@ -50,7 +50,7 @@ def rehearse(site: Site, kind: Kind, seconds: int) -> Iterator[Finding]:
     again = Task("redeem", codes, (site.redeeming.port,), len(redeemed), len(redeemed), SPARE_S, 32, order="another")
     twice = grants & {answer.visitor for answer in visit(again, site.cores.load) if answer.granted}
     how = f"{len(grants):,} codes redeemed, all brought again by other orders"
-    yield Finding(f"Store {kind}: codes redeemed twice", Bound(0, "codes"), len(twice), how)
+    yield Finding(f"Store {kind}: codes redeemed twice", Bound(0, "codes"), len(twice) if grants else None, how)
     yield from _ledger(site, kind, issuing, answers)
 
 

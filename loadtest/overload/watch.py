@@ -11,9 +11,11 @@ from itertools import groupby
 from typing import Final
 
 from loadtest.overload.site import Api, Site
+from service.cli.failures import CommandError, ExitCode
 
 POLL_S: Final = 0.02
 CALL_TIMEOUT_S: Final = 2.0
+FIRST_WORD_S: Final = 30.0
 
 
 class Watch:
@@ -65,13 +67,16 @@ class Watch:
 
 @contextmanager
 def watching(site: Site) -> Iterator[Watch]:
-    """Watch the processes that issue while the block lasts."""
+    """Watch the processes that issue while the block lasts. Raises CommandError if one says nothing."""
     watch = Watch()
     threads = [threading.Thread(target=watch.follow, args=(api,), daemon=True) for api in site.issuing]
     for thread in threads:
         thread.start()
     try:
+        deadline_s = time.monotonic() + FIRST_WORD_S
         while len(watch.said) < len(threads):
+            if time.monotonic() > deadline_s:
+                raise CommandError("a process does not say whether it issues", ExitCode.UNREACHABLE)
             time.sleep(POLL_S)
         yield watch
     finally:

@@ -81,8 +81,8 @@ def _leaves(path: tuple[str, ...], default: Any, meaning: str) -> Iterator[tuple
         for part in dataclasses.fields(default):
             yield from _leaves((*path, part.name), getattr(default, part.name), BREAKER[part.name])
     elif isinstance(default, Threshold):
-        yield variable(*path, "trip"), f"`{default.trip}`", f"{meaning}: trips the breaker from here on."
-        yield variable(*path, "clear"), f"`{default.clear}`", f"{meaning}: counts as well again below this."
+        yield variable(*path, "trip"), f"`{default.trip}`", f"{meaning}: the breaker trips at this value or above."
+        yield variable(*path, "clear"), f"`{default.clear}`", f"{meaning}: healthy again below this value."
     else:
         yield variable(*path), "" if default is None or default == () else f"`{default}`", meaning
 

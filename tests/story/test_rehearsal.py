@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from loadtest import incident
 from loadtest.evidence import Evidence, Extension, Pause, Promise
-from loadtest.messages import Answer, Verb
+from loadtest.messages import NO_ANSWER, Answer, Verb
 from loadtest.plan import Plan
 from loadtest.rehearse import parse
 from loadtest.verdict import judge
@@ -126,6 +126,8 @@ BAD_DAYS = {
     "an extension that nobody looked at": with_extension(first_looks=()),
     "an extension forgotten later": with_answer(8, GOOD_DAY.answers[8]._replace(expires_at=UNEXTENDED)),
     "an extension that never ends": with_extension(status="running"),
+    "an extension that changed nothing": with_extension(changed=0),
+    "a service that often says nothing": with_one_more(answer(Verb.LOOK, 1, 4.1, NO_ANSWER, "")),
     "an internal error": with_one_more(answer(Verb.LOOK, 1, 4.1, 500, "internal_error")),
     "an order that was never settled": with_answer(7, answer(Verb.ISSUE, 2, 4.1, 503, "overloaded")),
     "errands cut off by the deadline": replace(GOOD_DAY, left=1),
