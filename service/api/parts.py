@@ -142,7 +142,8 @@ class Parts:
     def spelling(self, known: KnownCampaign) -> CampaignSpelling:
         """How the campaign's coupons are written."""
         spelling = self._spellings.get(known.campaign.id)
-        if spelling is None:
+        # While its codes are not there the catalogue meets a campaign anew each time, and once more with them.
+        if spelling is None or spelling.known is not known:
             spelling = self._spellings[known.campaign.id] = CampaignSpelling(known)
         return spelling
 

@@ -36,9 +36,10 @@ def _benefit_json(benefit: Benefit, drawn_amount: int | None) -> str:
 
 
 class CampaignSpelling:
-    """Writes the coupons and redemptions of one campaign."""
+    """Writes the coupons and redemptions of one campaign, as it was `known` when this was made."""
 
     def __init__(self, known: KnownCampaign) -> None:
+        self.known = known
         campaign = known.campaign
         self._codes = known.codes
         self._timezone = campaign.validity.timezone

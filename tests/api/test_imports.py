@@ -205,6 +205,16 @@ async def test_a_campaign_does_not_start_before_its_codes_are_there(api: Caller)
     assert refusal(await api.redeem(CODES[0])) == (404, "not_found")
 
 
+async def test_whoever_looks_before_the_codes_are_there_spoils_nothing(api: Caller, room: Room) -> None:
+    await create(api)
+    assert (await api.http.get("/v1/campaigns/spring/users/ann/coupons")).json() == {"coupons": []}
+    await judge(api, room, CSV)
+    await api.tell("start")
+    assert await api.code() == CODES[0]
+    assert (await api.redeem(CODES[0])).status_code == 201
+    assert (await api.coupon(CODES[0]))["status"] == "redeemed"
+
+
 async def test_a_file_of_many_pages_is_taken_in_piece_by_piece(
     api: Caller, parts: Parts, room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
