@@ -23,8 +23,8 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PROCESS: Final = secrets.token_hex(4).encode() + b"-"
 _numbers = itertools.count(1)
 
-UPLOADS: Final = "/imports"
-"""Such a path's body is as long as a file: the handler reads it piece by piece, within bounds of its own."""
+UPLOAD: Final = re.compile(r"POST /v1/campaigns/[^/]+/imports")
+"""Such a call's body is as long as a file: the handler reads it piece by piece, within bounds of its own."""
 
 log = structlog.get_logger()
 
@@ -105,7 +105,8 @@ class Exchange:
         with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
             try:
                 scope = _as_json(scope)
-                bounded = receive if scope["path"].endswith(UPLOADS) else await _read_ahead(receive)
+                is_upload = UPLOAD.fullmatch(f"{scope['method']} {scope['path']}")
+                bounded = receive if is_upload else await _read_ahead(receive)
                 await self._app(scope, bounded, send_with_id)
             except ClientGone:
                 return
