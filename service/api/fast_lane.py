@@ -239,6 +239,11 @@ class RedeemExchange(Exchange):
             self.answer(answer)
 
 
+def spelled_as_last(answer: Answer, request_id: bytes, default_headers: Headers) -> bytes:
+    """An answer that ends its connection, as it goes over the wire."""
+    return b"".join((_head(answer, default_headers), request_id, CLOSED, answer.body))
+
+
 def _head(answer: Answer, default_headers: Headers) -> bytes:
     """All that goes before the request's id."""
     headers = [*default_headers, *headers_of(answer)]

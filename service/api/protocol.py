@@ -1,17 +1,22 @@
 """uvicorn's HTTP behind the fast lane: a plain request on a connection that is free never reaches its parser."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.api.fast_lane import LANE, Exchange, FastLane
+from service.api.exchange import header, request_id_of
+from service.api.fast_lane import LANE, Exchange, FastLane, spelled_as_last
 from service.api.plain_request import REDEMPTION
-from service.api.problems import Answer
+from service.api.problems import Answer, problem
+from service.api.vocabulary import MAX_HEAD_BYTES
+
+PARSED_AT_ONCE: Final = 16 * 1024
+"""So many bytes at most are parsed between two looks at how long the head has become."""
 
 
 class FastLaneProtocol(HttpToolsProtocol):
-    """One connection. An application without a fast lane is served as by uvicorn itself."""
+    """One connection. An application without a fast lane is served as by uvicorn, but for what is no request."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -21,6 +26,9 @@ class FastLaneProtocol(HttpToolsProtocol):
         self._waits_for_turn = False
         self._waiting: Exchange | None = None
         self._is_between_requests = True
+        self._is_in_head = False
+        self._head_bytes = 0
+        self._is_refused = False
         self._answered_at_s = 0.0
         self._pieces = 0
         self._pieces_seen = -1
@@ -70,10 +78,23 @@ class FastLaneProtocol(HttpToolsProtocol):
         while data:
             taken = self._take(data, self._lane) if self._lane is not None and self._is_free() else 0
             if not taken:
-                self._pieces += 1
-                super().data_received(data)
+                self._parse(data)
                 return
             data = data[taken:]
+
+    def _parse(self, data: bytes) -> None:
+        """Read as uvicorn does, but no head without end: its parser collects each line, and copies it ever anew."""
+        if self._is_refused:
+            return
+        self._pieces += 1
+        for at in range(0, len(data), PARSED_AT_ONCE):
+            piece = data[at : at + PARSED_AT_ONCE]
+            self._head_bytes += len(piece)
+            super().data_received(piece)
+            if self._is_in_head and self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(problem("head_too_large", f"A request's head has at most {MAX_HEAD_BYTES} bytes."))
+            if self._is_refused or self.transport.is_closing():
+                return
 
     def _take(self, data: bytes, lane: FastLane) -> int:
         """Begin the plain request at the beginning, or keep it until the rest of its body comes.
@@ -113,15 +134,66 @@ class FastLaneProtocol(HttpToolsProtocol):
         super()._unset_keepalive_if_required()
         super().connection_lost(exc)
 
+    def send_400_response(self, _msg: str) -> None:
+        """Refuse what the parser cannot read, with a problem like all others."""
+        self._refuse(problem("malformed_http", "What was sent cannot be read as HTTP; the connection is closed."))
+
+    def _refuse(self, answer: Answer) -> None:
+        """Say why nothing more is read here, and read no more.
+
+        Whoever is cut off while he sends may never read why. So he may send on, unread, until he or the timer closes.
+        """
+        if not self._is_due():
+            # It would be taken for the answer to an earlier request.
+            self.transport.close()
+            return
+        self._is_refused = True
+        request_id = request_id_of(header(self.headers, b"x-request-id"))
+        self.transport.write(spelled_as_last(answer, request_id, self.server_state.default_headers))
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        if self.cycle is not None:
+            # What was begun of the request hears that the rest never comes.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self.cycle = None  # type: ignore[assignment]  # as before the first request
+
+    def _is_due(self) -> bool:
+        """Whether the next answer on this connection is that to the request which the parser is reading."""
+        if self._waiting is not None or self.pipeline:
+            return False
+        cycle = self.cycle
+        return cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started)
+
     def on_message_begin(self) -> None:
-        """Note that the parser is in the midst of a request."""
+        """Note that the parser is in the midst of a request, and of its head."""
         self._is_between_requests = False
+        self._begin_head()
         super().on_message_begin()
 
+    def on_headers_complete(self) -> None:
+        """Note that the parser is through with the head."""
+        self._is_in_head = False
+        super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """Reckon with trailers, which follow the last chunk's header; they are lines like a head's."""
+        self._begin_head()
+
+    def on_body(self, body: bytes) -> None:
+        """Note that the chunk is not the last."""
+        self._is_in_head = False
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        """Note that it is through."""
+        """Note that the parser is through with the request."""
         self._is_between_requests = True
+        self._is_in_head = False
         super().on_message_complete()
+
+    def _begin_head(self) -> None:
+        self._is_in_head = True
+        self._head_bytes = 0
 
     def on_response_complete(self) -> None:
         """Go on to what waits on this connection, or wait for its next request.

@@ -23,6 +23,8 @@ from service.domain.money import MAX_AMOUNT
 from service.domain.validity import DAY_MS, Duration, zone_exists
 
 MAX_BODY_BYTES: Final = 16 * 1024
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""A request's line and headers, and likewise the trailers behind its body."""
 MAX_BURST: Final = 10**8
 MAX_PER_SECOND: Final = 10**6
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
