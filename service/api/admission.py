@@ -1,11 +1,12 @@
 """Who passes where people wait in line: what issue asks when a request shows a ticket, or its campaign has a line."""
 
 import math
+from collections.abc import Callable
 
 from service.api.parts import Parts
 from service.api.problems import Answer, Refused, not_found, problem, retry_after
-from service.api.refusals import issue_refusal, not_served, utc_text
-from service.domain.outcomes import IssuancePaused, StoreUnavailable
+from service.api.refusals import issue_refusal, utc_text
+from service.domain.outcomes import IssuancePaused, NotServed, StoreUnavailable
 from service.domain.waiting_room import Called, GivenOn
 from service.store.catalogue import KnownCampaign
 from service.store.scripts import StoreError
@@ -33,7 +34,7 @@ async def _admit_newcomer(parts: Parts, known: KnownCampaign, user_id: str, clai
     if not parts.breaker.admits(known.campaign.id, user_id):
         return _paused(parts, known, "breaker", parts.breaker.retry_after_s(known.campaign.id, user_id))
     sight = await parts.waiting_rooms.look(known)
-    if sight is None or not sight.line.waiting or await is_claimed(parts, known, user_id, claim):
+    if sight is None or not sight.line.waiting or await is_claimed(parts, known, user_id, claim, issue_refusal):
         return claim
     due = parts.waiting_rooms.due(known.campaign.id, sight, sight.line.waiting + 1)
     return _paused(parts, known, "operator" if sight.line.paused else "waiting_room", math.ceil(due.in_ms / 1000))
@@ -52,7 +53,7 @@ async def _admit_ticket(parts: Parts, known: KnownCampaign, user_id: str, text: 
     if isinstance(standing, Called):
         parts.waiting_rooms.note_pass(known.campaign.id, standing)
         return ticket.claim
-    if await is_claimed(parts, known, user_id, ticket.claim):
+    if await is_claimed(parts, known, user_id, ticket.claim, issue_refusal):
         return ticket.claim
     if isinstance(standing, GivenOn):
         return problem("ticket_expired", "The place was called, not used, and given on. Take another ticket.")
@@ -69,9 +70,11 @@ def _paused(parts: Parts, known: KnownCampaign, by: str, retry_after_s: int) -> 
     return issue_refusal(outcome)
 
 
-async def is_claimed(parts: Parts, known: KnownCampaign, user_id: str, claim: bytes) -> bool:
-    """Whether the user has his coupon already. Raises Refused where nobody can tell now."""
+async def is_claimed(
+    parts: Parts, known: KnownCampaign, user_id: str, claim: bytes, refusal: Callable[[NotServed], Answer]
+) -> bool:
+    """Whether the user has his coupon already. Raises Refused, with that `refusal`, where nobody can tell now."""
     outcome = await parts.waiting_rooms.is_claimed(known, user_id, claim)
     if isinstance(outcome, bool):
         return outcome
-    raise Refused(not_served(outcome))
+    raise Refused(refusal(outcome))

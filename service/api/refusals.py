@@ -50,6 +50,10 @@ LONGEST_WAIT_MS: Final = 3_600_000
 """Whoever would have to wait for longer than an hour is told the instant only: no program sleeps for that long."""
 TOMORROW_SPREAD_S: Final = 60
 """Callers who are told to come back on the next day are spread over this many, so that midnight is no stampede."""
+SAME_KEY: Final = "Repeat the request with the same key, and the same ticket if it had one: it counts once."
+SAME_ORDER: Final = "Repeat the request with the same code and order: it counts once."
+LOOK_FIRST: Final = "It is not known whether it was done: look before you repeat it."
+"""What to do when the store gave no answer. Only issue reads a key, and only redeem counts once for an order."""
 EMPTY_BUCKETS: Final = {
     "merchant": ("merchant_busy", "The merchant has more orders than he can serve. The coupon stays as it is."),
     "redemption": ("rate_limited", "Merchants can redeem no more coupons than are out before these expire."),
@@ -83,7 +87,7 @@ def issue_refusal(outcome: Refusal | NotServed) -> Answer:
         case UnknownCampaign():
             return not_found()
         case Overloaded() | StoreUnavailable():
-            return not_served(outcome)
+            return not_served(outcome, SAME_KEY)
         case _:
             assert_never(outcome)
 
@@ -123,7 +127,7 @@ def redeem_refusal(outcome: CouponRefusal | NotServed) -> Answer:
             wait = retry_after(retry_after_ms / 1000, RETRY_SPREAD_S)
             return problem("merchant_busy", detail, wait, retry_after_ms=retry_after_ms)
         case Overloaded() | StoreUnavailable():
-            return not_served(outcome)
+            return not_served(outcome, SAME_ORDER)
         case _:
             assert_never(outcome)
 
@@ -156,15 +160,14 @@ def _tomorrow(outcome: PerUserDailyLimit | DailyLimit) -> Headers:
     return retry_after(outcome.next_day_in_ms / 1000, TOMORROW_SPREAD_S)
 
 
-def not_served(outcome: NotServed) -> Answer:
-    """Why nobody looked at the request; repeating it is safe."""
+def not_served(outcome: NotServed, when_unknown: str = LOOK_FIRST) -> Answer:
+    """Why there is no outcome; `when_unknown` says what to do where nobody knows whether the store looked at it."""
     wait = retry_after(1, RETRY_SPREAD_S)
     match outcome:
         case Overloaded():
             return _told_later(stock_problem("overloaded", PUBLIC_MESSAGE), wait)
         case StoreUnavailable():
-            detail = "Repeat the request with the same key: it counts once."
-            return _told_later(stock_problem("store_unavailable", detail), wait)
+            return _told_later(stock_problem("store_unavailable", when_unknown), wait)
         case _:
             assert_never(outcome)
 

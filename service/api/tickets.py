@@ -95,7 +95,7 @@ async def read_ticket(
     if opened is None or known is None or sight is None:
         raise Refused(not_found())
     shown = _shown(parts, sight, ticket, opened, response)
-    if shown.status != "waiting" and await is_claimed(parts, known, opened.user_id, opened.claim):
+    if shown.status != "waiting" and await is_claimed(parts, known, opened.user_id, opened.claim, not_served):
         return shown.model_copy(update={"status": "used"})
     return shown
 

@@ -101,7 +101,7 @@ class Overloaded:
 
 @dataclass(frozen=True, slots=True)
 class StoreUnavailable:
-    """The store gave no answer: what became of the request is unknown, and repeating it under its key is safe."""
+    """The store gave no answer: what became of the request is unknown. Its key, or its order, lets it count once."""
 
 
 @dataclass(frozen=True, slots=True)

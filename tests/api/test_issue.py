@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
 from service.api.app import fastapi_lane
@@ -182,3 +183,29 @@ async def test_a_store_that_is_away_and_a_line_that_is_full_are_503_and_charge_n
         assert {int(answer.headers["retry-after"]) for answer in answers} <= {1, 2, 3, 4}
         own_store.start()
         assert (await api.issue("late")).status_code == 201
+
+
+async def test_each_call_is_told_what_comes_of_repeating_it_when_the_store_is_away(own_store: StoreServer) -> None:
+    parts = Parts(settings(own_store.url))
+    async with parts.running(), Caller(fastapi_lane(parts)) as api:
+        await api.open(validity={"timezone": "UTC", "duration": "P7D"})
+        code, other = await api.code("ann"), await api.code("bob")
+        held = (await api.redeem(other, hold=True)).json()["id"]
+        own_store.kill()
+        assert "the same key" in detail(await api.issue())
+        assert "the same code and order" in detail(await api.redeem(code))
+        for answer in (
+            await api.settle("commit", held),
+            await api.deactivate(code),
+            await api.extend(),
+            await api.tell("pause"),
+            await api.http.post("/v1/campaigns/spring/tickets", json={"user_id": "ann"}),
+        ):
+            assert "look before you repeat it" in detail(answer)
+            assert "counts once" not in detail(answer)
+        own_store.start()
+
+
+def detail(answer: httpx.Response) -> str:
+    assert refusal(answer) == (503, "store_unavailable")
+    return str(answer.json()["detail"])

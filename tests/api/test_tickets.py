@@ -254,8 +254,9 @@ async def test_without_a_store_there_are_no_tickets_and_a_clear_word(tmp_path: P
     parts = Parts(settings(f"unix://{tmp_path / 'nowhere'}"))
     ticket = parts.tickets.seal(Ticket("spring", 0, bytes(8), "ann"))
     async with Caller(fastapi_lane(parts)) as api:
-        for answer in (await take(api), await issue(api, ticket), await api.http.get(f"/v1/tickets/{ticket}")):
-            assert refusal(answer) == (503, "store_unavailable")
+        answers = await take(api), await issue(api, ticket), await api.http.get(f"/v1/tickets/{ticket}")
+        assert [refusal(answer) for answer in answers] == [(503, "store_unavailable")] * 3
+        assert ["the same ticket" in answer.json()["detail"] for answer in answers] == [False, True, False]
 
 
 async def test_a_ticket_from_one_process_passes_at_another_ahead_of_newcomers_there(

@@ -137,6 +137,8 @@ async def test_both_lanes_answer_alike_when_the_store_has_gone(
             own_store.start()
     assert answers[:2] == answers[2:]
     assert all(b'"reason":"store_unavailable"' in answer for answer in answers)
+    assert [b"the same key" in answer for answer in answers] == [True, False] * 2
+    assert [b"the same code and order" in answer for answer in answers] == [False, True] * 2
 
 
 async def test_both_lanes_answer_alike_when_something_breaks_inside_and_log_it_under_its_id(
