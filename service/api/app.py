@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -28,6 +29,7 @@ from service.api import (
     tickets,
     webhooks,
 )
+from service.api.complaints import words_of
 from service.api.door import AnswerResponse, Door, Doorkeeper
 from service.api.exchange import Exchange, body_too_large
 from service.api.fast_lane import LANE, FastLane
@@ -39,6 +41,8 @@ from service.api.wire import Problem
 from service.domain.outcomes import StoreUnavailable
 from service.settings import Settings
 from service.store.scripts import StoreError
+
+log = structlog.get_logger()
 
 DESCRIPTION = (
     "Issues and redeems coupons for campaigns that everybody joins in the same minute. It never gives out more than "
@@ -106,7 +110,8 @@ async def _refused(_request: Request, error: Any) -> AnswerResponse:
     return AnswerResponse(error.answer)
 
 
-async def _store_unavailable(_request: Request, _error: Any) -> AnswerResponse:
+async def _store_unavailable(_request: Request, error: Any) -> AnswerResponse:
+    log.warning("the store failed a request", error=words_of(str(error)))
     return AnswerResponse(not_served(StoreUnavailable()))
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from service.api.complaints import Complaints
 from service.api.listeners import Listeners
 from service.api.metrics import Metrics
 from service.api.noticeboard import Noticeboard
@@ -99,9 +100,15 @@ class Parts:
         limits = settings.group_commit
         size = BatchSize(limits.max_batch, settings.serve_only == "issue" or settings.redeem_workers > 0)
 
+        complaints = Complaints()
+
+        def note(report: BatchReport) -> None:
+            self.metrics.observe_batch(report)
+            complaints.observe(report)
+
         def observe(report: BatchReport) -> None:
             signals.observe(report)
-            self.metrics.observe_batch(report)
+            note(report)
             if report.verb == REDEEM:
                 size.note_redemption()
 
@@ -133,7 +140,7 @@ class Parts:
             self.breaker,
             settings.breaker,
             bounds,
-            self.metrics.observe_batch,
+            note,
         )
         self.waiting_rooms.on_abandoned.append(self.metrics.count_abandoned)
         self.noticeboard = Noticeboard(self.breaker, self.catalogue, self.waiting_rooms)

@@ -206,13 +206,13 @@ class GroupCommit(Generic[Request, Outcome]):
         began_s = self._clock()
         call = (began_s, len(batch))
         line.under_way.append(call)
-        failure, outcomes = None, None
+        failure, said, outcomes = None, "", None
         try:
             outcomes = await self._call(line.campaign, line.shard, [waiter.request for waiter in batch])
             if len(outcomes) != len(batch):
                 raise AssertionError(f"{len(outcomes)} outcomes for {len(batch)} requests")
         except StoreError as error:
-            failure = failure_of(error)
+            failure, said = failure_of(error), str(error)
             # Whoever waits behind a failed call would only wait to fail as well.
             self._send_away(line)
             if self._one_server and failure in UNANSWERED:
@@ -241,6 +241,7 @@ class GroupCommit(Generic[Request, Outcome]):
                 failure=failure,
                 campaign_id=line.campaign.campaign.id,
                 least_waited_s=began_s - batch[-1].since_s,
+                error=said,
             )
         )
 

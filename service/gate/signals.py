@@ -38,7 +38,8 @@ def failure_of(error: StoreError) -> Failure:
 class BatchReport(NamedTuple):
     """How one batch fared: how long its oldest request waited, then how long the store took, and what went wrong.
 
-    `least_waited_s` is how long its youngest request waited: above 0 where the line was longer than a batch.
+    `least_waited_s` is how long its youngest request waited: above 0 where the line was longer than a batch. `error` is
+    what the store or the connection said went wrong.
     """
 
     verb: str
@@ -48,6 +49,7 @@ class BatchReport(NamedTuple):
     failure: Failure | None
     campaign_id: str
     least_waited_s: float
+    error: str = ""
 
 
 class Reading(NamedTuple):
