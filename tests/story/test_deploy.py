@@ -119,6 +119,15 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not()
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} == alerts
 
 
+def test_each_part_that_prometheus_reads_is_missed_when_docker_has_forgotten_its_name() -> None:
+    (job,) = _yaml(DEPLOY / "prometheus" / "prometheus.yml")["scrape_configs"]
+    (discovery,) = job["dns_sd_configs"]
+    assert {"source_labels": ["__meta_dns_name"], "target_label": "part"} in job["relabel_configs"]
+    missed = re.findall(r'absent\(up\{job="tidegate", part="(\w+)"\}\)', _alerts()["TidegateApiDown"]["expr"])
+    serving = {name for name, service in _services().items() if service.get("command", [""])[0] == "serve"}
+    assert set(missed) == set(discovery["names"]) == serving
+
+
 def test_every_alert_leads_to_a_runbook_entry_that_says_what_it_means_where_to_look_and_what_to_do() -> None:
     runbook = (DEPLOY / "RUNBOOK.md").read_text()
     entries = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", runbook, re.MULTILINE | re.DOTALL))
