@@ -237,6 +237,13 @@ def test_every_part_in_compose_is_bounded_comes_back_and_has_no_privileges() -> 
         )
 
 
+def test_an_image_is_built_by_one_part_and_the_others_that_run_it_never_pull_it() -> None:
+    builders = [service["image"] for service in _services().values() if "build" in service]
+    assert len(builders) == len(set(builders)) == 1
+    policies = {service.get("pull_policy") for service in _services().values() if service["image"] in builders}
+    assert policies == {"never"}
+
+
 def test_whatever_compose_mounts_and_the_image_copies_is_there() -> None:
     mounts = [mount for service in _services().values() for mount in service.get("volumes", ()) if mount[0] == "."]
     assert [mount for mount in mounts if not (DEPLOY / mount.split(":")[0]).exists()] == []
