@@ -18,6 +18,7 @@ from service.store.chores import ChoreStore
 from service.store.client import connect
 from service.store.events import EventStore
 from service.store.export import Exporter
+from service.store.heartbeat import Heartbeat
 from service.store.jobs import JobQueue
 from service.store.long_jobs import LongJobs
 from service.store.recounts import RecountStore
@@ -92,12 +93,15 @@ def main() -> NoReturn:
     exporter = Exporter(scripts, EventStore(client), settings.export_directory, settings.export.retention_ms)
     schedule = Schedule(catalogue, ChoreStore(scripts), exporter, jobs)
     turns = Turns(catalogue, LongJobs(client, scripts), RecountStore(client, scripts), jobs)
+    heartbeat = Heartbeat(client, scripts)
     with asyncio.Runner() as runner:
 
         def tick() -> None:
             runner.run(schedule.enqueue_due())
             runner.run(turns.enqueue_due())
             jobs.revive()
+            # Last, so that a scheduler whose every tick fails is missed like one that is dead.
+            runner.run(heartbeat.beat())
 
         log.info("scheduler started")
         keep_going(tick)

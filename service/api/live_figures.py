@@ -37,6 +37,7 @@ class StoreFigures:
     memory_bytes: int
     memory_max_bytes: int
     queue: QueueFigures
+    scheduler_seen_ms: int | None
     jobs: list[JobRecord]
     webhooks: list[tuple[Webhook, Health]]
 
@@ -75,6 +76,7 @@ async def _look(parts: Parts) -> StoreFigures:
         memory_bytes,
         memory_max_bytes,
         await parts.jobs.figures(),
+        await parts.scheduler_heartbeat.latest_ms(),
         await parts.long_jobs.open_jobs(),
         await parts.webhooks.list(),
     )
@@ -136,6 +138,9 @@ def _store_families(figures: StoreFigures | None) -> Iterator[Metric]:
     yield _gauge("queue_jobs", "Jobs by state", ["queue", "state"], jobs)
     oldest = [([queue.name], queue.oldest_age_s)]
     yield _gauge("queue_oldest_job_age_seconds", "Age of the job that waits longest", ["queue"], oldest)
+    seen_ms = figures.scheduler_seen_ms
+    seen: list[tuple[list[str], float]] = [] if seen_ms is None else [([], seen_ms / 1000)]
+    yield _gauge("scheduler_seen_timestamp_seconds", "When the scheduler last ended a look at what is due", [], seen)
     progress = [
         ([made.campaign_id, str(made.number)], made.done / made.total if made.total else 1.0)
         for made in figures.extensions

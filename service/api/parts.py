@@ -33,6 +33,7 @@ from service.store.coupons import CouponStore, IssueRequest, RedeemRequest
 from service.store.deactivations import DeactivationStore
 from service.store.events import WAIT_MS, EventStore
 from service.store.extensions import ExtensionStore
+from service.store.heartbeat import Heartbeat
 from service.store.imports import ImportStore
 from service.store.jobs import JobQueue
 from service.store.long_jobs import LongJobs
@@ -84,6 +85,7 @@ class Parts:
         self.merchants = MerchantStore(scripts)
         self.jobs = JobQueue(settings.effective_queue_url)
         self.long_jobs = LongJobs(client, scripts)
+        self.scheduler_heartbeat = Heartbeat(client, scripts)
         self.imports = ImportStore(client, scripts)
         self.recounts = RecountStore(client, scripts)
         self.export_places = asyncio.Semaphore(MAX_EXPORTS)

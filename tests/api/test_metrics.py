@@ -188,6 +188,15 @@ async def test_what_the_store_says_is_shown(api: Caller, room: Room) -> None:
     assert value(text, "store_up") == 1
 
 
+async def test_the_scheduler_was_seen_when_it_last_left_word_and_of_one_that_never_did_nothing_is_told(
+    api: Caller, parts: Parts, room: Room
+) -> None:
+    assert samples(await api.metrics(), "scheduler_seen_timestamp_seconds") == []
+    await parts.scheduler_heartbeat.beat()
+    await room.clock.advance(60_000)
+    assert value(await api.metrics(), "scheduler_seen_timestamp_seconds") == LAUNCH / 1000
+
+
 async def test_the_status_is_the_one_that_the_campaign_shows(api: Caller, room: Room) -> None:
     window = {"starts_at": "2026-02-07T00:00:00+08:00", "ends_at": "2026-02-08T00:00:00+08:00"}
     await api.open(issue_window=window)

@@ -39,7 +39,8 @@ COUNTERS_AND_GAUGES: Final = (
     *("campaign_status", "coupons", "coupons_issued", "coupons_remaining", "budget_remaining", "liability"),
     *("bucket_tokens", "coupon_conservation_error", "extension_progress_ratio"),
     *("recount_error", "recount_age_seconds", "money_issued", "money_conservation_error"),
-    *("queue_jobs", "queue_oldest_job_age_seconds", "store_memory_bytes", "store_memory_max_bytes", "store_up"),
+    *("queue_jobs", "queue_oldest_job_age_seconds", "scheduler_seen_timestamp_seconds"),
+    *("store_memory_bytes", "store_memory_max_bytes", "store_up"),
 )
 REPORTED: Final = {f"tidegate_{name}" for name in COUNTERS_AND_GAUGES} | {
     f"tidegate_{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "count", "sum")

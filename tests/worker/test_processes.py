@@ -15,6 +15,7 @@ from service.domain.extension import Terms
 from service.store import keys
 from service.store.embedded import EmbeddedStore
 from service.store.extension_progress import ExtensionStatus
+from service.store.heartbeat import Heartbeat
 from service.store.jobs import JobQueue
 from tests.store.desk import Room
 from tests.store.server import running_store
@@ -125,6 +126,19 @@ def test_worker_and_scheduler_outlive_a_restart_of_the_store_and_say_so_once(tmp
             assert len(worker.events("the queue answers again")) == 1
             assert scheduler.stop(signal.SIGTERM) == 0
             assert worker.stop(signal.SIGTERM) == 0
+
+
+def test_the_scheduler_leaves_word_again_and_again(jobs: JobQueue, store_url: str, tmp_path: Path) -> None:
+    del jobs
+    assert in_the_store(store_url, last_word_ms) is None
+    with running("worker.schedule", store_url, tmp_path):
+        eventually(lambda: in_the_store(store_url, last_word_ms) is not None, "the scheduler was heard of")
+        first_ms = in_the_store(store_url, last_word_ms)
+        eventually(lambda: in_the_store(store_url, last_word_ms) != first_ms, "the scheduler was heard of again")
+
+
+async def last_word_ms(room: Room) -> int | None:
+    return await Heartbeat(room.client, room.scripts).latest_ms()
 
 
 async def extend(room: Room, campaign: Campaign) -> None:
