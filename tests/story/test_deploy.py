@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -139,6 +140,41 @@ def test_every_alert_leads_to_a_runbook_entry_that_says_what_it_means_where_to_l
         assert leads == [alert["labels"]["severity"].title(), "Look", "Do"], name
 
 
+def _runbook_commands() -> list[list[str]]:
+    """What the runbook has typed in a shell: its code, with the lines that a span of it takes put together."""
+    runbook = (DEPLOY / "RUNBOOK.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", runbook, re.MULTILINE | re.DOTALL)
+    spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", runbook, flags=re.MULTILINE | re.DOTALL))
+    lines = [line for block in blocks for line in block.splitlines()] + [" ".join(span.split()) for span in spans]
+    return [line.split() for line in lines]
+
+
+def _services_named(verb: str, arguments: list[str]) -> list[str]:
+    """The services that a compose command is about."""
+    options = " ".join(arguments).replace("--tail ", "--tail=").replace("--scale ", "--scale=").split()
+    scaled = [option.split("=")[1] for option in options if option.startswith("--scale=")]
+    names = [option for option in options if not option.startswith("--")]
+    if verb in {"exec", "run"}:
+        names = names[:1]
+    return scaled + [name.split(":")[0] for name in names[: 1 if verb == "cp" else None]]
+
+
+def test_every_compose_command_in_the_runbook_names_services_that_there_are() -> None:
+    commands = [words[2:] for words in _runbook_commands() if words[:2] == ["docker", "compose"]]
+    assert {command[0] for command in commands} <= {"cp", "exec", "logs", "ps", "restart", "run", "stop", "up"}
+    named = [_services_named(command[0], command[1:]) for command in commands]
+    assert all(named)
+    assert {name for names in named for name in names} <= set(_services())
+
+
+def test_what_the_runbook_runs_is_run_where_the_store_and_the_day_files_are() -> None:
+    inside = {"tidegate": "worker", "rq": "worker", "valkey-cli": "store", "valkey-check-aof": "store"}
+    for words in _runbook_commands():
+        for program in inside.keys() & set(words):
+            before = [word for word in words[: words.index(program)] if not word.startswith("--")]
+            assert before in (["docker", "compose", verb, inside[program]] for verb in ("exec", "run")), words
+
+
 def test_the_dashboard_opens_with_the_five_questions() -> None:
     open_titles = " ".join(panel["title"] for panel in _dashboard()["panels"] if panel["type"] != "row")
     assert all(question in open_titles for question in QUESTIONS)
@@ -190,13 +226,30 @@ def test_the_store_in_compose_keeps_the_promises_of_the_embedded_one(
     about_the_place = {"port", "protected-mode", "unixsocket", "unixsocketperm", "dir", "logfile", "daemonize"}
     directives = (line.split(maxsplit=1) for line in CONFIGURATION.splitlines() if not line.startswith("#"))
     promised = {name: value.strip('"') for name, value in directives if name not in about_the_place}
+    with _store_in_compose(program, folder) as store:
+        assert store.config_get(*promised) == promised
+        assert int(store.config_get("maxmemory")["maxmemory"]) > 0
+
+
+def test_the_log_that_the_runbook_has_checked_is_where_the_store_in_compose_writes_it(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("store")
+    (checked,) = [words[-1] for words in _runbook_commands() if "valkey-check-aof" in words]
+    volume = next(mount for mount in _services()["store"]["volumes"] if mount.startswith("store:")).split(":")[1]
+    with _store_in_compose(EmbeddedStore(folder, folder / "s").command[0], folder):
+        assert (folder / Path(checked).relative_to(volume)).is_file()
+
+
+@contextmanager
+def _store_in_compose(program: str | Path, folder: Path) -> Iterator[Redis]:
+    """A server with the configuration of the store in compose, and `folder` for its data."""
     here = ("--port", "0", "--unixsocket", folder / "s", "--dir", folder, "--logfile", folder / "log")
     with subprocess.Popen([program, DEPLOY / "store.conf", *here]) as process:
         try:
             with Redis(unix_socket_path=str(folder / "s"), decode_responses=True) as store:
                 _wait_for(store)
-                assert store.config_get(*promised) == promised
-                assert int(store.config_get("maxmemory")["maxmemory"]) > 0
+                yield store
         finally:
             process.terminate()
 
