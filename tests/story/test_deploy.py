@@ -167,6 +167,15 @@ def test_every_compose_command_in_the_runbook_names_services_that_there_are() ->
     assert {name for names in named for name in names} <= set(_services())
 
 
+def test_the_runbook_starts_more_containers_only_of_what_has_no_port_on_the_host() -> None:
+    scaled = {word.split("=")[0] for words in _runbook_commands() for word in words if re.fullmatch(r"\w+=\d+", word)}
+    variables = {name for name in scaled if name.isupper()}
+    assert {name for name in scaled - variables if "ports" in _services()[name]} == set()
+    commands = " ".join(word for service in _services().values() for word in service.get("command", ()))
+    assert {name for name in variables if f"${{{name}:-" not in commands} == set()
+    assert "more replicas" not in (DEPLOY / "RUNBOOK.md").read_text()
+
+
 def test_what_the_runbook_runs_is_run_where_the_store_and_the_day_files_are() -> None:
     inside = {"tidegate": "worker", "rq": "worker", "valkey-cli": "store", "valkey-check-aof": "store"}
     for words in _runbook_commands():
@@ -228,7 +237,7 @@ def test_the_store_in_compose_keeps_the_promises_of_the_embedded_one(
     promised = {name: value.strip('"') for name, value in directives if name not in about_the_place}
     with _store_in_compose(program, folder) as store:
         assert store.config_get(*promised) == promised
-        assert int(store.config_get("maxmemory")["maxmemory"]) > 0
+        assert store.info("memory")["maxmemory"] > 0
 
 
 def test_the_log_that_the_runbook_has_checked_is_where_the_store_in_compose_writes_it(
