@@ -36,8 +36,11 @@ SERVER: Final[dict[str, Any]] = {
     "log_config": None,
     "timeout_keep_alive": 75,
     "timeout_graceful_shutdown": 10,
+    "timeout_worker_healthcheck": 60,
 }
-"""How uvicorn serves; the bench's bare application is served the same way."""
+"""How uvicorn serves; the bench's bare application is served the same way. One of several processes is killed when it
+has not answered its supervisor for the last of these, and it cannot before its imports are done: two seconds of a core,
+of which an overloaded machine may give it little. With uvicorn's five seconds none ever came up there."""
 
 
 @cache
