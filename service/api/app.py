@@ -30,6 +30,7 @@ from service.api import (
     webhooks,
 )
 from service.api.complaints import words_of
+from service.api.cross_site import OwnPagesOnly
 from service.api.door import AnswerResponse, Door, Doorkeeper
 from service.api.exchange import Exchange, body_too_large
 from service.api.fast_lane import LANE, FastLane
@@ -103,7 +104,8 @@ def fastapi_lane(parts: Parts, fast_lane: FastLane | None = None) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
-    return Exchange(app, parts.metrics)
+    # A browser shows no key unasked: where keys are asked for, another site's page does not come as far as this.
+    return Exchange(app if parts.settings.api_keys else OwnPagesOnly(app), parts.metrics)
 
 
 async def _refused(_request: Request, error: Any) -> AnswerResponse:

@@ -45,7 +45,7 @@ _REQUEST: Final = re.compile(
       | (?(6)(?!))(?i:authorization):\ ([!-~][\ -~]*(?<!\ ))
       | (?i:connection:\ keep-alive)
       | (?!(?i:idempotency-key|content-length|x-request-id|authorization|connection
-              |expect|proxy-connection|tidegate-ticket|transfer-encoding|upgrade):
+              |expect|origin|proxy-connection|sec-fetch-site|tidegate-ticket|transfer-encoding|upgrade):
           |[Cc]ontent-[Tt]ype:\ application/json\r)
         [A-Za-z0-9-]+:\ [!-~][\ -~]*(?<!\ )
     )\r)+

@@ -25,6 +25,7 @@ PROBLEMS: Final = {
     "campaign_not_running": (409, "The campaign issues no coupons now"),
     "code_prefix_taken": (409, "Another campaign's codes begin with that prefix"),
     "codes_are_computed": (409, "The campaign's codes are computed"),
+    "cross_site": (403, "Another site's page sent that"),
     "cursor_expired": (410, "The events after that cursor are no longer here"),
     "daily_limit": (409, "All coupons of the day are issued"),
     "deactivated": (409, "The coupon was deactivated"),

@@ -98,6 +98,10 @@ KEYS: Final = [
     *[((b"idempotency-key", key),) for key in (b"", b"k", b"k" * 255, b"k" * 256, b"\xff", b"a, b")],
     (KEY, (b"idempotency-key", b"other")),
 ]
+SITES: Final = [
+    *[(b"sec-fetch-site", site) for site in (b"cross-site", b"same-site", b"same-origin", b"none", b"")],
+    *[(b"origin", origin) for origin in (b"http://evil.example", b"http://tidegate.example", b"null", b"")],
+]
 LENGTHS: Final = [b"16384", b"16385", b"9" * 20, b"9" * 5_000, b"-1", b"many", b""]
 
 STORIES: Final[dict[str, tuple[dict[str, Any], list[Step]]]] = {
@@ -115,6 +119,19 @@ STORIES: Final[dict[str, tuple[dict[str, Any], list[Step]]]] = {
         ],
     ),
     "idempotency_key_required": ({}, [Ask("POST", COUPONS, (ANN,), headers) for headers in KEYS]),
+    "cross_site": (
+        {},
+        [
+            issue(),
+            *[
+                Ask("POST", target, (body,), (KEY, site))
+                for site in SITES
+                for target, body in ((COUPONS, ANN), (redemptions(code(0)), TEA))
+            ],
+            Ask("PUT", "/v1/breaker", (as_json(mode="forced_open", reason="a drill"),)),
+            *[Ask("POST", COUPONS, (ANN,), (KEY, site)) for site in SITES],
+        ],
+    ),
     "body_too_large": (
         {},
         [

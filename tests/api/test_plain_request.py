@@ -76,6 +76,7 @@ def test_a_body_may_still_be_on_its_way(sent: int) -> None:
         ),
         *(b"Authorization: a\r\nAuthorization: b", b"Connection: close", b"Connection: keep-alive, upgrade"),
         *(b"Expect: 100-continue", b"Transfer-Encoding: chunked", b"transfer-encoding : chunked", b"Upgrade: h2c"),
+        *(b"Origin: http://tidegate", b"sec-fetch-site: same-origin", b"Sec-Fetch-Site: none"),
         *(b"Proxy-Connection: close", b"Tidegate-Ticket: one", b"Folded: a\r\n b", b"Empty:", b"Empty: ", b"Tab: a\tb"),
         *(
             b"Trailing: blank ",
