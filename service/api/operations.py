@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Response
 
 from service.api import live_figures
+from service.api.actor import Actor
 from service.api.door import PartsOf
 from service.api.parts import Parts
 from service.api.problems import Refused, not_found, problem, retry_after
@@ -16,17 +17,19 @@ router = APIRouter(tags=["operations"])
 
 
 @router.put("/v1/breaker")
-async def override_breaker(override: BreakerOverride, parts: PartsOf) -> Breaker:
+async def override_breaker(override: BreakerOverride, parts: PartsOf, actor: Actor) -> Breaker:
     """Force the breaker open, closed or into shadow, or leave it to itself again. Redemption goes on in any case."""
-    return await _override(parts, WHOLE, override)
+    return await _override(parts, WHOLE, override, actor)
 
 
 @router.put("/v1/campaigns/{campaign_id}/breaker")
-async def override_campaign_breaker(campaign_id: str, override: BreakerOverride, parts: PartsOf) -> Breaker:
+async def override_campaign_breaker(
+    campaign_id: str, override: BreakerOverride, parts: PartsOf, actor: Actor
+) -> Breaker:
     """Force one campaign's breaker, or leave it to itself again. What was said of all campaigns holds beside it."""
     if await parts.catalogue.find(campaign_id) is None:
         raise Refused(not_found())
-    return await _override(parts, campaign_id, override)
+    return await _override(parts, campaign_id, override, actor)
 
 
 @router.get("/metrics", response_class=Response)
@@ -54,9 +57,9 @@ async def is_ready(parts: PartsOf) -> dict[str, str]:
     return {"status": "ready"}
 
 
-async def _override(parts: Parts, campaign_id: str, override: BreakerOverride) -> Breaker:
+async def _override(parts: Parts, campaign_id: str, override: BreakerOverride, actor: str) -> Breaker:
     try:
-        await parts.breaker.override(override.mode, "operator", override.reason, override.ttl_s, campaign_id)
+        await parts.breaker.override(override.mode, actor, override.reason, override.ttl_s, campaign_id)
     except TooManyBreakers as error:
         raise Refused(problem("too_many_breakers", f"{error}.")) from None
     status = parts.breaker.breaker_status(campaign_id)

@@ -2,12 +2,14 @@
 
 import json
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Final
 
 import pytest
 from structlog.typing import EventDict
 
 from service.api.app import fastapi_lane
+from service.api.door import Door, Doorkeeper
 from service.api.parts import Parts
 from service.store import breaker_state, keys
 from tests.api.caller import Caller, field_errors, reason, refusal, settings, suspend
@@ -38,7 +40,7 @@ async def test_the_operator_opens_the_breaker_and_redemption_goes_on(api: Caller
         "reason": "operator",
         "since": "",
         "epoch": 1,
-        "override": {"actor": "operator", "reason": "a drill", "expires_at": None},
+        "override": {"actor": "local", "reason": "a drill", "expires_at": None},
     }
     status = (await api.http.get("/v1/status")).json()
     assert (status["issuance"], status["reason"]) == ("paused", "operator")
@@ -156,13 +158,27 @@ async def test_every_transition_is_logged_and_kept_with_the_figures_that_caused_
         "reason": "operator",
         "epoch": 1,
         "mode": "forced_open",
-        "actor": "operator",
+        "actor": "local",
         "override_reason": "a drill",
         "override_expires_at_ms": 0,
         "signals": {},
     }
     (line,) = [line for line in log if line["event"] == "breaker changed"]
     assert {name: line[name] for name in kept} == kept
+
+
+async def test_the_record_names_the_key_that_overrode_but_not_the_key(room: Room, store_url: str) -> None:
+    del room
+    keys_shown = ("a-long-key-of-ada", "a-long-key-of-mei")
+    parts = Parts(settings(store_url, api_keys=keys_shown), TURNABLE_CLOCK)
+    actors = []
+    async with parts.running(), Caller(Door(fastapi_lane(parts), Doorkeeper(keys_shown))) as api:
+        for key in keys_shown:
+            api.http.headers["Authorization"] = f"Bearer {key}"
+            await api.create()
+            said = [(await api.override("forced_closed", campaign)).json() for campaign in (None, "spring")]
+            actors.append([breaker["override"]["actor"] for breaker in said])
+    assert actors == [[f"key-{sha256(key.encode()).hexdigest()[:12]}"] * 2 for key in keys_shown]
 
 
 async def test_an_open_breaker_in_automatic_mode_stays_under_the_signals(api: Caller) -> None:
