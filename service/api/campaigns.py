@@ -3,8 +3,10 @@
 import re
 from typing import Annotated, Final
 
+import structlog
 from fastapi import APIRouter, Header, Path, Response
 
+from service.api.actor import Actor
 from service.api.campaign_wire import Campaign, CampaignChange, CampaignList, CampaignRequest
 from service.api.door import PartsOf
 from service.api.parts import Parts
@@ -18,6 +20,8 @@ router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"])
 
 STATUS_ATTEMPTS: Final = 5
 """How often a start, pause, resume or stop is tried anew when somebody else changed the campaign meanwhile."""
+
+log = structlog.get_logger()
 
 CampaignName = Annotated[str, Path(max_length=64, description="The campaign's id")]
 
@@ -57,6 +61,7 @@ async def change_campaign(
     campaign_id: CampaignName,
     change: CampaignChange,
     parts: PartsOf,
+    actor: Actor,
     response: Response,
     if_match: Annotated[str | None, Header(description="The version that the change is made from")] = None,
 ) -> Campaign:
@@ -79,35 +84,44 @@ async def change_campaign(
             detail = f"{given_out} coupons are issued already in one of {old.shards} shards."
             raise Refused(problem("max_coupons_below_issued", detail, issued=given_out))
         case None:
+            log.info("campaign changed", campaign=campaign_id, version=new.version, actor=actor)
             return await _shown(parts, new, response)
 
 
 @router.post("/{campaign_id}/start")
-async def start_campaign(campaign_id: CampaignName, body: Reason, parts: PartsOf, response: Response) -> Campaign:
+async def start_campaign(
+    campaign_id: CampaignName, body: Reason, parts: PartsOf, actor: Actor, response: Response
+) -> Campaign:
     """Start a draft: it runs at once, or when its issue window opens."""
-    return await _change_status(parts, campaign_id, "start", body.reason, response)
+    return await _change_status(parts, campaign_id, "start", body.reason, actor, response)
 
 
 @router.post("/{campaign_id}/pause")
-async def pause_campaign(campaign_id: CampaignName, body: Reason, parts: PartsOf, response: Response) -> Campaign:
+async def pause_campaign(
+    campaign_id: CampaignName, body: Reason, parts: PartsOf, actor: Actor, response: Response
+) -> Campaign:
     """Pause issuance. Redemption goes on, and whoever repeats a request still gets his coupon."""
-    return await _change_status(parts, campaign_id, "pause", body.reason, response)
+    return await _change_status(parts, campaign_id, "pause", body.reason, actor, response)
 
 
 @router.post("/{campaign_id}/resume")
-async def resume_campaign(campaign_id: CampaignName, body: Reason, parts: PartsOf, response: Response) -> Campaign:
+async def resume_campaign(
+    campaign_id: CampaignName, body: Reason, parts: PartsOf, actor: Actor, response: Response
+) -> Campaign:
     """Resume a paused campaign."""
-    return await _change_status(parts, campaign_id, "resume", body.reason, response)
+    return await _change_status(parts, campaign_id, "resume", body.reason, actor, response)
 
 
 @router.post("/{campaign_id}/stop")
-async def stop_campaign(campaign_id: CampaignName, body: Reason, parts: PartsOf, response: Response) -> Campaign:
+async def stop_campaign(
+    campaign_id: CampaignName, body: Reason, parts: PartsOf, actor: Actor, response: Response
+) -> Campaign:
     """Stop issuance for good. Redemption goes on."""
-    return await _change_status(parts, campaign_id, "stop", body.reason, response)
+    return await _change_status(parts, campaign_id, "stop", body.reason, actor, response)
 
 
 async def _change_status(
-    parts: Parts, campaign_id: str, verb: domain.StatusVerb, reason: str, response: Response
+    parts: Parts, campaign_id: str, verb: domain.StatusVerb, reason: str, actor: str, response: Response
 ) -> Campaign:
     for _attempt in range(STATUS_ATTEMPTS):
         old = await _load(parts, campaign_id)
@@ -121,6 +135,14 @@ async def _change_status(
             await parts.catalogue.update(old, new)
         except Stale:
             continue
+        log.info(
+            "campaign changed",
+            campaign=campaign_id,
+            version=new.version,
+            status=new.status,
+            reason=reason,
+            actor=actor,
+        )
         return await _shown(parts, new, response)
     raise Refused(problem("version_stale", "The campaign kept changing; try again."))
 

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 import structlog
 from fastapi import APIRouter, Path, Query
 
+from service.api.actor import Actor
 from service.api.door import PartsOf
 from service.api.parts import Parts
 from service.api.problems import Refused, invalid, not_found, problem
@@ -28,7 +29,7 @@ CampaignId = Annotated[
 
 
 @router.put("/{merchant_id}/busy")
-async def say_busy(merchant_id: MerchantId, body: BusyRequest, parts: PartsOf) -> Merchant:
+async def say_busy(merchant_id: MerchantId, body: BusyRequest, parts: PartsOf, actor: Actor) -> Merchant:
     """Refuse the merchant's redemptions for a while, with `merchant_busy`. Saying it again replaces what was said.
 
     Where one of several campaigns refuses, those before it have been told: look, or take it back.
@@ -39,7 +40,7 @@ async def say_busy(merchant_id: MerchantId, body: BusyRequest, parts: PartsOf) -
         if not await parts.merchants.say_busy(campaign, merchant_id, until_ms, body.reason):
             detail = f"{MAX_BUSY_MERCHANTS:,} merchants of the campaign {campaign.id} are busy already."
             raise Refused(problem("too_many_busy_merchants", detail))
-    log.info("merchant is busy", merchant=merchant_id, campaign=body.campaign_id, reason=body.reason)
+    log.info("merchant is busy", merchant=merchant_id, campaign=body.campaign_id, reason=body.reason, actor=actor)
     return await _shown(parts, merchant_id, campaigns)
 
 
@@ -50,12 +51,14 @@ async def read_busy(merchant_id: MerchantId, parts: PartsOf, campaign_id: Campai
 
 
 @router.delete("/{merchant_id}/busy")
-async def take_back_busy(merchant_id: MerchantId, parts: PartsOf, campaign_id: CampaignId = None) -> Merchant:
+async def take_back_busy(
+    merchant_id: MerchantId, parts: PartsOf, actor: Actor, campaign_id: CampaignId = None
+) -> Merchant:
     """Redeem for the merchant again. Where he was not busy, nothing changes."""
     campaigns = await _campaigns(parts, campaign_id)
     for campaign in campaigns:
         await parts.merchants.take_back(campaign, merchant_id)
-    log.info("merchant is not busy any more", merchant=merchant_id, campaign=campaign_id)
+    log.info("merchant is not busy any more", merchant=merchant_id, campaign=campaign_id, actor=actor)
     return await _shown(parts, merchant_id, campaigns)
 
 

@@ -233,12 +233,13 @@ async def test_the_log_has_a_line_for_each_request_with_its_id_and_route_but_not
     api: Caller, log: list[EventDict]
 ) -> None:
     await api.open()
+    log.clear()
     code = await api.code()
     read = await api.http.get(f"/v1/coupons/{code}")
     await api.http.get("/v1/coupons/QWEN-FORGED")
     await api.http.get("/v1/campaigns/spring/users/ann/coupons?secret=hunter2")
     lines = [(line["method"], line["route"], line["status"]) for line in log if line["event"] == "request"]
-    assert lines[2:] == [
+    assert lines == [
         ("GET", "/v1/coupons/{code}", 200),
         ("GET", "/v1/coupons/{code}", 404),
         ("GET", "/v1/campaigns/{campaign_id}/users/{user_id}/coupons", 200),
