@@ -51,9 +51,14 @@ async def import_codes(campaign_id: str, request: Request, parts: PartsOf) -> Jo
     try:
         async with parts.import_places, asyncio.timeout(SENT_WITHIN_S):
             job = await _take_in(parts, campaign_id, import_id, _lines_of(request))
+    except (Refused, ClientDisconnect, TimeoutError, StoreError) as error:
+        await _drop(parts, campaign_id, import_id)
+        raise _told(error) from None
+    try:
+        # A store that does not answer here may have opened the job all the same, and it needs the lines.
         await parts.long_jobs.open(job)
-    except (Refused, ClientDisconnect, TimeoutError, TooManyJobs) as error:
-        await parts.imports.drop(campaign_id, import_id)
+    except TooManyJobs as error:
+        await _drop(parts, campaign_id, import_id)
         raise _told(error) from None
     # If the queue is away, the scheduler enqueues the work when it is back.
     with suppress(StoreError):
@@ -63,9 +68,15 @@ async def import_codes(campaign_id: str, request: Request, parts: PartsOf) -> Jo
     return shown(record)
 
 
-def _told(error: Refused | ClientDisconnect | TimeoutError | TooManyJobs) -> Exception:
+async def _drop(parts: Parts, campaign_id: str, import_id: str) -> None:
+    """Forget the lines. A store that does not answer forgets them by itself, after a day."""
+    with suppress(StoreError):
+        await parts.imports.drop(campaign_id, import_id)
+
+
+def _told(error: Refused | ClientDisconnect | TimeoutError | TooManyJobs | StoreError) -> Exception:
     match error:
-        case Refused():
+        case Refused() | StoreError():
             return error
         case ClientDisconnect():
             return ClientGone()

@@ -34,10 +34,9 @@ class ImportStore:
         self._scripts = scripts
 
     async def add_lines(self, campaign_id: str, import_id: str, page: int, lines: Sequence[bytes]) -> None:
-        """Keep a page of the file as it came."""
-        await self._put(campaign_id, import_id, f"lines:{page}", b"\n".join(lines))
-        with store_errors():
-            await self._client.expire(keys.import_key(campaign_id, import_id), KEPT_FOR_S)
+        """Keep a page of the file as it came, for a day."""
+        import_key = keys.import_key(campaign_id, import_id)
+        await self._scripts.run("keep_lines", [import_key], f"lines:{page}", b"\n".join(lines), KEPT_FOR_S)
 
     async def lines(self, campaign_id: str, import_id: str, page: int) -> list[bytes]:
         """A page of the file; empty where the import is gone."""

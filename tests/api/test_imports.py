@@ -198,6 +198,30 @@ async def test_files_that_wait_fill_the_store_up_to_a_bound_only(
     assert (await api.http.get(f"/v1/jobs/{waiting['id']}")).json()["status"] == "pending"
 
 
+async def test_a_file_that_the_store_does_not_take_whole_leaves_nothing_there(
+    api: Caller, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.imports.PAGE", 3)
+    monkeypatch.setattr("service.store.imports.PAGE", 3)
+    kept: list[bytes] = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield "".join(f"{code}\n" for code in CODES[:6]).encode()
+        kept.extend(await room.key_names())
+        await room.client.config_set("maxmemory", 1)
+        yield "".join(f"{code}\n" for code in CODES[6:]).encode()
+
+    await create(api)
+    before = await contents(room)
+    try:
+        assert (await send(api, pieces())).status_code == 503
+    finally:
+        await room.client.config_set("maxmemory", 0)
+    assert any(name.startswith(b"tg:{spring:0}:import:") for name in kept)
+    assert await contents(room) == before
+    assert (await judge(api, room, CSV))["status"] == "completed"
+
+
 async def test_a_campaign_does_not_start_before_its_codes_are_there(api: Caller) -> None:
     await create(api)
     assert refusal(await api.tell("start")) == (409, "illegal_transition")
