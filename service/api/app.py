@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
@@ -31,7 +31,7 @@ from service.api import (
 )
 from service.api.complaints import words_of
 from service.api.cross_site import OwnPagesOnly
-from service.api.door import AnswerResponse, Door, Doorkeeper
+from service.api.door import PUBLIC_PATHS, AnswerResponse, Door, Doorkeeper
 from service.api.exchange import Exchange, body_too_large
 from service.api.fast_lane import LANE, FastLane
 from service.api.parts import Parts
@@ -51,17 +51,31 @@ DESCRIPTION = (
 )
 
 
+BEARER: Final = {"type": "http", "scheme": "bearer", "description": "One of the service's API keys."}
+
+
 class DocumentedApp(FastAPI):
-    """FastAPI, but its document shows errors as the problems that they are."""
+    """FastAPI, but its document shows errors as the problems that they are, and where a key is asked for."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
         document = super().openapi()
+        if self.state.parts.settings.api_keys:
+            _ask_for_keys(document)
         for operations_of_path in document["paths"].values():
             for operation in operations_of_path.values():
                 errors = operation["responses"]["default"]
                 errors["content"] = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
         return document
+
+
+def _ask_for_keys(document: dict[str, Any]) -> None:
+    """Declare what the door does."""
+    document["components"]["securitySchemes"] = {"api_key": BEARER}
+    document["security"] = [{"api_key": []}]
+    for path in PUBLIC_PATHS & document["paths"].keys():
+        for operation in document["paths"][path].values():
+            operation["security"] = []
 
 
 def create_app(settings: Settings) -> ASGIApp:

@@ -22,6 +22,7 @@ from service.domain.outcomes import (
     UnknownCode,
     WrongRedemptionStatus,
 )
+from service.domain.tickets import MAX_TICKET_LENGTH
 from service.store.catalogue import KnownCampaign
 from service.store.coupons import SettleVerb
 
@@ -34,7 +35,14 @@ IDEMPOTENCY_KEY: Final = {
     "schema": {"type": "string", "minLength": 1, "maxLength": hot_calls.MAX_KEY_BYTES},
     "description": "The same when a request is repeated.",
 }
-"""A required header by OpenAPI, which the hot call reads and refuses by itself, as on the fast lane."""
+TICKET: Final = {
+    "name": "Tidegate-Ticket",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "maxLength": MAX_TICKET_LENGTH},
+    "description": "The ticket of whoever took a place in line, once it is called.",
+}
+"""Headers by OpenAPI, which the hot call reads and refuses by itself, as on the fast lane."""
 
 
 def _body(kind: type) -> dict[str, Any]:
@@ -48,7 +56,7 @@ def _body(kind: type) -> dict[str, Any]:
     "/campaigns/{campaign_id}/coupons",
     status_code=201,
     responses={201: {"model": Coupon}},
-    openapi_extra={"parameters": [IDEMPOTENCY_KEY], **_body(IssueBody)},
+    openapi_extra={"parameters": [IDEMPOTENCY_KEY, TICKET], **_body(IssueBody)},
 )
 async def issue(campaign_id: str, request: Request, parts: PartsOf) -> AnswerResponse:
     """Issue one coupon to a user. Repeating a request with its Idempotency-Key gives the same coupon again."""

@@ -39,7 +39,11 @@ RequestKey = Annotated[
 ]
 
 
-@router.post("/campaigns/{campaign_id}/tickets", status_code=201)
+@router.post(
+    "/campaigns/{campaign_id}/tickets",
+    status_code=201,
+    responses={200: {"model": Ticket, "description": "No ticket: nobody waits"}},
+)
 async def take_ticket(
     campaign_id: CampaignName, request: TicketRequest, parts: PartsOf, response: Response, key: RequestKey = None
 ) -> Ticket:

@@ -5,8 +5,12 @@ from typing import Any
 from urllib.parse import urljoin
 
 import pytest
+from pydantic import SecretStr
 
-from tests.api.caller import Caller
+from service.api.app import create_app
+from service.domain.tickets import MAX_TICKET_LENGTH
+from tests.api.caller import Caller, serving, settings
+from tests.store.desk import Room
 
 pytestmark = pytest.mark.anyio
 
@@ -21,6 +25,7 @@ CONTRACT = {
     ("/v1/campaigns/{campaign_id}/stop", "post", "200", "Campaign"),
     ("/v1/campaigns/{campaign_id}/coupons", "post", "201", "Coupon"),
     ("/v1/campaigns/{campaign_id}/tickets", "post", "201", "Ticket"),
+    ("/v1/campaigns/{campaign_id}/tickets", "post", "200", "Ticket"),
     ("/v1/tickets/{ticket}", "get", "200", "Ticket"),
     ("/v1/campaigns/{campaign_id}/users/{user_id}/coupons", "get", "200", "CouponList"),
     ("/v1/coupons/{code}", "get", "200", "Coupon"),
@@ -72,7 +77,8 @@ async def test_every_call_of_the_contract_is_declared_with_what_it_answers(api: 
         assert operation["description"]
         schema = operation["responses"][status]["content"]["application/json"]["schema"]
         assert schema == {"$ref": f"#/components/schemas/{model}"}, path
-        assert set(operation["responses"]) == {status, "default"}, path
+        statuses = {entry[2] for entry in CONTRACT if entry[:2] == (path, method)}
+        assert set(operation["responses"]) == {*statuses, "default"}, path
 
 
 async def test_every_error_is_declared_as_a_problem(api: Caller) -> None:
@@ -86,11 +92,14 @@ async def test_every_error_is_declared_as_a_problem(api: Caller) -> None:
     )
 
 
-async def test_the_two_hot_calls_are_declared_with_body_and_header(api: Caller) -> None:
+async def test_the_two_hot_calls_are_declared_with_body_and_headers(api: Caller) -> None:
     paths = (await openapi(api))["paths"]
     issue = paths["/v1/campaigns/{campaign_id}/coupons"]["post"]
-    (key,) = [parameter for parameter in issue["parameters"] if parameter["in"] == "header"]
-    assert (key["name"], key["required"], key["schema"]["maxLength"]) == ("Idempotency-Key", True, 255)
+    headers = [parameter for parameter in issue["parameters"] if parameter["in"] == "header"]
+    assert [(header["name"], header["required"], header["schema"]["maxLength"]) for header in headers] == [
+        ("Idempotency-Key", True, 255),
+        ("Tidegate-Ticket", False, MAX_TICKET_LENGTH),
+    ]
     for call, required in (
         (issue, {"user_id"}),
         (paths["/v1/coupons/{code}/redemptions"]["post"], {"merchant_id", "order_id"}),
@@ -98,6 +107,34 @@ async def test_the_two_hot_calls_are_declared_with_body_and_header(api: Caller) 
         schema = call["requestBody"]["content"]["application/json"]["schema"]
         assert call["requestBody"]["required"] is True
         assert (set(schema["required"]), schema["additionalProperties"]) == (required, False)
+
+
+async def test_without_keys_no_call_is_declared_to_ask_for_one(api: Caller) -> None:
+    document = await openapi(api)
+    assert "securitySchemes" not in document["components"]
+    assert "security" not in document
+
+
+async def test_with_keys_every_call_is_declared_to_ask_for_one_but_what_the_public_may_see(
+    room: Room, store_url: str
+) -> None:
+    del room
+    app = create_app(settings(store_url, api_keys=(SecretStr("first-key"),)))
+    async with serving(app), Caller(app, authorization="Bearer first-key") as api:
+        document = await openapi(api)
+        open_to_all = {
+            (path, method)
+            for path, operations in document["paths"].items()
+            for method, operation in operations.items()
+            if operation.get("security", document["security"]) == []
+        }
+        del api.http.headers["authorization"]
+        for path, method in open_to_all - {("/v1/status/stream", "get")}:
+            assert (await api.http.request(method, path)).status_code == 200, path
+    ((name, scheme),) = document["components"]["securitySchemes"].items()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    assert document["security"] == [{name: []}]
+    assert {path for path, _ in open_to_all} == {"/v1/status", "/v1/status/stream", "/livez", "/readyz"}
 
 
 async def test_the_documents_are_a_page_that_needs_nothing_from_elsewhere(api: Caller) -> None:
