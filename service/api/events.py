@@ -1,8 +1,9 @@
 """Events over HTTP: what has happened to a campaign's coupons, page by page or as it happens."""
 
+import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Final
 
 import structlog
@@ -58,7 +59,8 @@ async def read_events(
         raise Refused(problem("cursor_expired", detail, cursor=oldest)) from None
     if follow:
         return FollowingResponse(_follow(parts, known, read_to, events), parts.listeners)
-    return Response(b"".join(_lines(campaign.id, known.codes, read_to, events)), media_type=NDJSON)
+    lines = [line async for line in _lines(campaign.id, known.codes, read_to, events)]
+    return Response(b"".join(lines), media_type=NDJSON)
 
 
 async def _cursor(parts: Parts, campaign: Campaign, text: str | None) -> Cursor:
@@ -77,7 +79,7 @@ async def _follow(parts: Parts, known: KnownCampaign, cursor: Cursor, events: li
     try:
         while not parts.listeners.stopping:
             for event in events:
-                for line in _lines(known.campaign.id, known.codes, cursor, [event]):
+                async for line in _lines(known.campaign.id, known.codes, cursor, [event]):
                     yield line
                 cursor, told_at = cursor.after(event), time.monotonic()
             if time.monotonic() - told_at >= KEEP_ALIVE_S:
@@ -91,8 +93,11 @@ async def _follow(parts: Parts, known: KnownCampaign, cursor: Cursor, events: li
         log.warning("a listener is sent away", campaign=known.campaign.id, reason=str(error))
 
 
-def _lines(campaign_id: str, codes: CodeBook, cursor: Cursor, events: Iterable[Event]) -> Iterator[bytes]:
-    """The events in JSON. Of an event in several parts only the last moves the cursor, so that none is lost."""
+async def _lines(campaign_id: str, codes: CodeBook, cursor: Cursor, events: Iterable[Event]) -> AsyncIterator[bytes]:
+    """The events in JSON. Of an event in several parts only the last moves the cursor, so that none is lost.
+
+    To spell the codes of a large batch takes as long as many a redemption, so others are served between two events.
+    """
     for event in events:
         parts = list(parts_of(event, codes, campaign_id))
         for number, data in enumerate(parts, start=1):
@@ -105,6 +110,7 @@ def _lines(campaign_id: str, codes: CodeBook, cursor: Cursor, events: Iterable[E
             }
             yield json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
         cursor = cursor.after(event)
+        await asyncio.sleep(0)
 
 
 class FollowingResponse(StreamingResponse):

@@ -1,5 +1,6 @@
 """Events over HTTP: complete, in order, from any cursor on; and who follows them is told what happens, and let go."""
 
+import asyncio
 import json
 import time
 from base64 import urlsafe_b64encode
@@ -12,7 +13,7 @@ import pytest
 from service.api import events as api_events
 from service.api import listeners
 from service.api.parts import Parts
-from service.domain.events import COUPONS_PER_PART, STATUS_AFTER
+from service.domain.events import COUPONS_PER_PART, STATUS_AFTER, parts_of
 from service.store import keys
 from tests.api.caller import CAMPAIGN, Caller, field_errors, refusal
 from tests.api.process import ApiProcess, running_api
@@ -105,6 +106,30 @@ async def test_an_event_of_many_coupons_is_told_in_several_lines_and_lost_by_no_
     assert (len(first["data"]["codes"]), len(second["data"]["codes"])) == (COUPONS_PER_PART, 1)
     assert await read(api, cursor=first["cursor"]) == [first, second]
     assert await read(api, cursor=second["cursor"]) == []
+
+
+@pytest.mark.parametrize("follow", [False, True])
+async def test_between_two_events_others_are_served(
+    api: Caller, parts: Parts, monkeypatch: pytest.MonkeyPatch, follow: bool
+) -> None:
+    await api.open()
+    for user in ("ann", "bob", "cid"):
+        await api.issue(user)
+    waiting: list[str] = []
+    most_waiting: list[int] = []
+
+    def spell_while_somebody_waits(*event: Any) -> Any:
+        waiting.append("somebody")
+        most_waiting.append(len(waiting))
+        asyncio.get_running_loop().call_soon(waiting.pop)
+        # Whoever follows is let go at the end of what there is.
+        monkeypatch.setattr(parts.listeners, "stopping", True)
+        return parts_of(*event)
+
+    monkeypatch.setattr("service.api.events.parts_of", spell_while_somebody_waits)
+    answer = await api.http.get(EVENTS, params={"follow": follow})
+    assert len(answer.text.split()) == 3
+    assert most_waiting == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
