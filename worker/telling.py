@@ -57,7 +57,8 @@ class Telling:
         except CursorTooOld:
             return NotDelivered("events were trimmed before they could be told", is_final=True)
         for event in events:
-            if event.type in webhook.types:
+            is_wanted = event.type in webhook.types
+            if is_wanted:
                 for message_id, body in messages(campaign_id, event, codes):
                     if not await self._webhooks.lease(webhook, self._holder, LEASE_MS):
                         return None
@@ -67,7 +68,7 @@ class Telling:
             elif event.id != events[-1].id:
                 # What nobody wants to know is passed over together with what follows.
                 continue
-            if not await self._webhooks.advance(webhook, campaign_id, shard, told, event.id):
+            if not await self._webhooks.advance(webhook, campaign_id, shard, told, event.id, delivered=is_wanted):
                 return None
             told = event.id
         return None

@@ -65,12 +65,20 @@ class WebhookStore:
             cursor = await self._client.hget(keys.webhook_cursors_key(webhook.id), _place(campaign_id, shard))
         return _registered(webhook) if cursor is None else _event_id(cursor)
 
-    async def advance(self, webhook: Webhook, campaign_id: str, shard: int, before: EventId, now: EventId) -> bool:
-        """Note that the webhook was told the events up to `now`, if the last was `before`; it is well, then."""
+    async def advance(
+        self, webhook: Webhook, campaign_id: str, shard: int, before: EventId, now: EventId, *, delivered: bool
+    ) -> bool:
+        """Note that the webhook was told the events up to `now`, if the last was `before`.
+
+        It is well if anything was `delivered`: what it need not be told says nothing about it.
+        """
         advance_keys = [keys.WEBHOOKS, keys.WEBHOOKS_HEALTH, keys.webhook_cursors_key(webhook.id)]
         known = "" if before == _registered(webhook) else str(before)
         place = _place(campaign_id, shard)
-        return bool(await self._scripts.run("advance_webhook", advance_keys, webhook.id, place, known, str(now)))
+        answer = await self._scripts.run(
+            "advance_webhook", advance_keys, webhook.id, place, known, str(now), int(delivered)
+        )
+        return bool(answer)
 
     async def note_failure(self, webhook: Webhook, health: Health) -> None:
         """Note that the webhook could not be told."""

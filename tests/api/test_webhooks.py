@@ -53,13 +53,13 @@ async def test_a_deleted_webhook_leaves_nothing_behind(room: Room, parts: Parts,
     ((webhook, _),) = await parts.webhooks.list()
     told = await parts.webhooks.told(webhook, "spring", 0)
     assert await parts.webhooks.lease(webhook, "a worker", 60_000)
-    assert await parts.webhooks.advance(webhook, "spring", 0, told, told._replace(number=1))
+    assert await parts.webhooks.advance(webhook, "spring", 0, told, told._replace(number=1), delivered=True)
     await parts.webhooks.note_failure(webhook, Health(failures=1))
     assert (await api.http.delete(f"/v1/webhooks/{webhook_id}")).status_code == 204
     assert refusal(await api.http.delete(f"/v1/webhooks/{webhook_id}")) == (404, "not_found")
     assert refusal(await api.http.get(f"/v1/webhooks/{webhook_id}")) == (404, "not_found")
     assert not await parts.webhooks.lease(webhook, "a worker", 60_000)
-    assert not await parts.webhooks.advance(webhook, "spring", 0, told, told._replace(number=1))
+    assert not await parts.webhooks.advance(webhook, "spring", 0, told, told._replace(number=1), delivered=True)
     await parts.webhooks.note_failure(webhook, Health(failures=1))
     assert await contents(room) == before
 

@@ -180,6 +180,29 @@ async def test_a_webhook_that_fails_for_a_day_is_disabled_and_holds_nothing_back
     assert len(receiver.messages) == sent
 
 
+async def test_events_that_are_passed_over_do_not_hide_that_the_receiver_is_down(
+    room: Room, postman: Postman, receiver: Receiver
+) -> None:
+    desk = await room.open(shards=2)
+    await register(room, receiver.url, types=("coupon.redeemed",))
+    receiver.answer = lambda _message: 503
+    at_work = courier(room, postman)
+    await desk.issue_batch([("bob", "first")], shard=1)
+    await desk.redeem(shard=1)
+    failures = []
+    for number in range(60):
+        await desk.issue_batch([(f"user {number}", "first")], shard=0)
+        await tell(at_work)
+        ill = await health(room)
+        failures.append(ill.failures)
+        if ill.status is WebhookStatus.DISABLED:
+            break
+        await room.clock.set(ill.retry_at_ms)
+    assert failures == list(range(1, len(failures) + 1))
+    assert room.clock.now_ms - ill.failing_since_ms >= A_DAY
+    assert ill.status is WebhookStatus.DISABLED
+
+
 async def test_a_receiver_that_is_gone_for_good_is_told_no_more(
     room: Room, postman: Postman, receiver: Receiver
 ) -> None:
