@@ -106,8 +106,8 @@ class ExtensionStore:
 
     async def lapse(self, campaign: Campaign, shard: int) -> bool:
         """Free the shard's reservations whose time is over; whether there may be more."""
-        freed = await self._scripts.run("lapse", [keys.state_key(campaign.id, shard)], COUPONS_PER_CALL)
-        return bool(freed == COUPONS_PER_CALL)
+        due = await self._scripts.run("lapse", [keys.state_key(campaign.id, shard)], COUPONS_PER_CALL)
+        return bool(due == COUPONS_PER_CALL)
 
     async def _advance(self, script: str, campaign: Campaign, shard: int, number: int) -> bool:
         reply = await self._scripts.run(script, [keys.state_key(campaign.id, shard)], number, COUPONS_PER_CALL)

@@ -104,6 +104,17 @@ async def test_a_reservation_made_anew_lapses_by_its_new_time(room: Room) -> Non
     assert await desk.counters() == ledger(outstanding=1)
 
 
+async def test_a_hold_behind_which_no_reservation_stands_is_dropped_without_a_word(room: Room) -> None:
+    desk = await opened(room, 1)
+    await desk.redeem()
+    await room.client.zadd("tg:{spring:0}:holds", {"0": LAUNCH})
+    before = await room.events()
+    await desk.tidy()
+    assert await room.events() == before
+    assert await room.client.zcard("tg:{spring:0}:holds") == 0
+    assert await desk.counters() == ledger(redeemed=1)
+
+
 @pytest.mark.parametrize("work", ["lapse", "expire"])
 async def test_a_reservation_that_outlived_its_coupon_expires_whatever_comes_first(room: Room, work: str) -> None:
     desk = await opened(room, 1)

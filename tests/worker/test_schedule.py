@@ -110,6 +110,23 @@ async def test_a_record_that_is_gone_keeps_nobody_behind_it_from_expiring(jobs: 
     assert waiting(jobs) == []
 
 
+async def test_a_record_that_is_gone_keeps_no_other_reservation_from_lapsing(jobs: JobQueue, room: Room) -> None:
+    desk = await room.open()
+    await desk.issue_batch([(f"user {number}", "first") for number in range(BLOCK + 1)])
+    await desk.redeem(BLOCK, hold_ms=HOUR)
+    await desk.redeem(0, hold_ms=2 * HOUR)
+    await room.client.delete(block_key("spring", 0))
+    await room.clock.advance(2 * HOUR)
+    await schedule(room, jobs).enqueue_due()
+    assert take_all(jobs) == ["tend-spring"]
+    await Tidying(room.catalogue, room.extensions).tend("spring", until_s=0)
+    counters = await desk.counters()
+    assert (counters.outstanding, counters.reserved) == (BLOCK, 1)
+    assert [list(event.coupons) for event in await room.events() if event.type == "coupon.lapsed"] == [[BLOCK]]
+    await schedule(room, jobs).enqueue_due()
+    assert waiting(jobs) == []
+
+
 async def test_coupons_kept_alive_by_an_extension_are_tidied_when_that_ends(jobs: JobQueue, room: Room) -> None:
     desk = await room.open()
     await desk.issue()
