@@ -10,7 +10,7 @@ from rq import SimpleWorker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from service.store.jobs import SILENT_AFTER_S, JobQueue
+from service.store.jobs import SILENT_AFTER_S, JobQueue, mend_half_scheduled
 from service.store.scripts import StoreError, store_errors
 from worker.courier import start_courier
 from worker.start import ASK_AGAIN_AFTER_S, begin, leave_on_signals
@@ -60,6 +60,12 @@ class JobWorker(SimpleWorker):
         if self.absence.noted and pipeline is None:
             self.absence.noted = False
             log.info("the queue answers again")
+
+    def clean_registries(self) -> None:
+        """Do RQ's maintenance, at the start and every MAINTENANCE_EVERY_S."""
+        for queue in self.queues:
+            mend_half_scheduled(queue)
+        super().clean_registries()  # type: ignore[no-untyped-call]
 
     def subscribe(self) -> None:
         """Take no remote commands: whoever runs the process stops it with a signal."""

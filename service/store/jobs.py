@@ -148,13 +148,8 @@ class JobQueue:
         """
         with store_errors():
             self._retries.enqueue_scheduled_jobs()  # type: ignore[no-untyped-call]
-            started = self.rq.started_job_registry
-            for job_id in started.get_expired_job_ids():
-                job = self.rq.fetch_job(job_id)
-                # RQ calls a job scheduled before it schedules it; whoever dies in between leaves it nowhere.
-                if job and job.get_status(refresh=False) is JobStatus.SCHEDULED and job not in self._scheduled:
-                    job.set_status(JobStatus.STARTED)
-            started.cleanup()
+            mend_half_scheduled(self.rq)
+            self.rq.started_job_registry.cleanup()
             self.rq.failed_job_registry.cleanup()
 
     def close(self) -> None:
@@ -199,3 +194,14 @@ class JobQueue:
             if job.enqueued_at is not None:
                 return max(0.0, (datetime.now(UTC) - job.enqueued_at).total_seconds())
         return 0.0
+
+
+def mend_half_scheduled(queue: Queue) -> None:
+    """Have RQ put the jobs back whose worker died while it did so; before each cleanup of what is started.
+
+    RQ calls a job scheduled before it schedules it; whoever dies in between leaves it nowhere, and RQ forgets it then.
+    """
+    for job_id in queue.started_job_registry.get_expired_job_ids():
+        job = queue.fetch_job(job_id)
+        if job and job.get_status(refresh=False) is JobStatus.SCHEDULED and job not in queue.scheduled_job_registry:
+            job.set_status(JobStatus.STARTED)

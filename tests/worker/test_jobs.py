@@ -247,6 +247,17 @@ def test_a_job_whose_worker_died_between_two_words_to_the_queue_is_put_back(jobs
     assert depths(jobs) == {"scheduled": 1}
 
 
+def test_it_is_put_back_too_where_a_worker_tidies_before_the_scheduler_looks(jobs: JobQueue) -> None:
+    asyncio.run(jobs.tend_campaign("spring"))
+    take_a_job_and_die(jobs).set_status(TurnStatus.SCHEDULED)
+    let_time_pass(jobs, SILENT_AFTER_S + 1)
+    a_worker(jobs).clean_registries()
+    assert depths(jobs) == {"scheduled": 1}
+    let_time_pass(jobs, RETRY_PAUSES_S[0] + 1)
+    jobs.revive()
+    assert depths(jobs) == {"queued": 1}
+
+
 def test_a_job_that_fails_is_tried_again_after_a_pause(jobs: JobQueue, store_url: str) -> None:
     in_the_store(store_url, open_and_extend)
     break_the_coupons(jobs)
