@@ -1,7 +1,8 @@
 """Day files: a shard's events as lines of JSON, one file a day (UTC) in the campaign's folder; they outlive the store.
 
 A file grows by whole gzip members, so it never has to be compressed at a stroke. Its checkpoint, in the store, says up
-to which byte it was synced to disk: what lies behind was never vouched for, so it is cut off and written again.
+to which byte it was synced to disk: what a crash has left behind it was never vouched for, so it is cut off and written
+again. Other events there stay: they may be all that is left of what the store has lost.
 """
 
 import fcntl
@@ -10,7 +11,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -60,10 +61,9 @@ class DayFiles:
 
     def append(self, checkpoint: Checkpoint, events: Sequence[Event]) -> Iterator[Checkpoint]:
         """Write the events behind the checkpoint; each checkpoint that is yielded is on disk. Raises DayFilesBroken."""
+        self._refuse_strangers(checkpoint, events)
         for day, grouped in groupby(events, key=_day_of):
-            of_the_day = list(grouped)
-            self._refuse_strangers(checkpoint, of_the_day[0].id)
-            checkpoint = self._append(checkpoint, day, of_the_day)
+            checkpoint = self._append(checkpoint, day, list(grouped))
             yield checkpoint
 
     def read(self, checkpoint: Checkpoint) -> Iterator[Event]:
@@ -107,27 +107,35 @@ class DayFiles:
         file.truncate()
         return file
 
-    def _refuse_strangers(self, checkpoint: Checkpoint, first: EventId) -> None:
-        """What a crash has left of the next events is written again; other files belong to another store."""
+    def _refuse_strangers(self, checkpoint: Checkpoint, events: Sequence[Event]) -> None:
+        """A crash leaves a beginning of the next events; others are another store's, or lost to this one."""
+        following = (event.id for event in events)
         for day in self._days():
-            if day > checkpoint.day:
-                try:
-                    found = Event.from_json(self._shard, next(self._lines_of(day), b"")).id
-                except (ValueError, EOFError, gzip.BadGzipFile, zlib.error):
-                    continue
-                if found != first:
+            if day < checkpoint.day:
+                continue
+            synced = checkpoint.bytes if day == checkpoint.day else 0
+            for found in self._ids_behind(day, synced):
+                if found != next(following, None):
                     raise DayFilesBroken(
-                        f"{self._path(day).name} of {self._folder.name} begins with event {found}, which this store "
-                        "did not export; move the campaign's folder away"
+                        f"{self._path(day).name} of {self._folder.name} has event {found} behind byte {synced}, where "
+                        "this store has another or none: if it has lost its last writes, keep a copy of the file and "
+                        "cut it there; if the files are another store's, move the campaign's folder away"
                     )
+
+    def _ids_behind(self, day: str, synced: int) -> Iterator[EventId]:
+        """The events behind that byte, as far as a crash has left them whole."""
+        with suppress(ValueError, EOFError, gzip.BadGzipFile, zlib.error):
+            for line in self._lines_of(day, synced):
+                yield Event.from_json(self._shard, line).id
 
     def _lines(self, checkpoint: Checkpoint) -> Iterator[bytes]:
         for day in self._days():
             if day <= checkpoint.day:
                 yield from self._lines_of(day)
 
-    def _lines_of(self, day: str) -> Iterator[bytes]:
-        with gzip.open(self._path(day), "rb") as lines:
+    def _lines_of(self, day: str, behind: int = 0) -> Iterator[bytes]:
+        with self._path(day).open("rb") as file, gzip.open(file) as lines:
+            file.seek(behind)
             yield from iter(partial(lines.readline, LONGEST_LINE_BYTES), b"")
 
     def _days(self) -> list[str]:

@@ -62,7 +62,7 @@ class Exporter:
         checkpoint = (await self.state(campaign, shard)).checkpoint
         events = await self._events.read_shard(campaign.id, shard, checkpoint.id, EVENTS_PER_EXPORT)
         appending = self.day_files(campaign, shard).append(checkpoint, events)
-        while (written := await asyncio.to_thread(_next, appending)) is not None:
+        while (written := await _next(appending)) is not None:
             await self._note(campaign, shard, checkpoint, written)
             checkpoint = written
         return len(events) == EVENTS_PER_EXPORT
@@ -80,5 +80,10 @@ class Exporter:
             raise DayFilesBroken(f"somebody else has exported {campaign.id} meanwhile")
 
 
-def _next(appending: Iterator[Checkpoint]) -> Checkpoint | None:
-    return next(appending, None)
+async def _next(appending: Iterator[Checkpoint]) -> Checkpoint | None:
+    """Write on in a thread. Who is stopped meanwhile still waits for it, since the caller lets the lock go then."""
+    writing = asyncio.get_running_loop().run_in_executor(None, next, appending, None)
+    try:
+        return await asyncio.shield(writing)
+    finally:
+        await asyncio.wait([writing])

@@ -34,14 +34,20 @@ def exporter(room: Room, folder: Path) -> Exporter:
     return Exporter(Scripts(room.client), EventStore(room.client), folder, retention_ms=-MINUTE)
 
 
+async def export_only(room: Room, desk: Desk, folder: Path, shard: int = 0) -> None:
+    """Export everything there is in the shard."""
+    at_work = exporter(room, folder)
+    with at_work.day_files(desk.campaign, shard).locked() as mine:
+        assert mine
+        while await at_work.export(desk.campaign, shard):
+            pass
+
+
 async def export(room: Room, desk: Desk, folder: Path) -> None:
     """Export and trim everything there is."""
     at_work = exporter(room, folder)
     for shard in range(desk.campaign.shards):
-        with at_work.day_files(desk.campaign, shard).locked() as mine:
-            assert mine
-            while await at_work.export(desk.campaign, shard):
-                pass
+        await export_only(room, desk, folder, shard)
         while await at_work.trim(desk.campaign, shard, None):
             pass
 
@@ -320,6 +326,42 @@ async def test_files_of_another_store_are_neither_overwritten_nor_gone_on_with(r
     await desk.issue("bob")
     with pytest.raises(DayFilesBroken, match="move the campaign's folder away"):
         await export(room, desk, tmp_path)
+    assert file.read_bytes() == whole
+
+
+async def export_two_pages(room: Room, desk: Desk, folder: Path) -> tuple[Any, Path]:
+    """Export five events and five more; how far the store said that it was in between, and the file."""
+    before: Any = {}
+    for page in range(2):
+        before = await room.client.hgetall(keys.export_key("spring", 0))
+        for number in range(5):
+            await desk.issue(f"user {page} {number}")
+        await export_only(room, desk, folder)
+    (file,) = files(folder)
+    return before, file
+
+
+async def test_a_page_that_a_crash_has_torn_anywhere_is_written_again(room: Room, tmp_path: Path) -> None:
+    desk = await room.open()
+    before, file = await export_two_pages(room, desk, tmp_path)
+    whole = file.read_bytes()
+    for size in range(int(before[b"bytes"]), len(whole) + 1):
+        file.write_bytes(whole[:size])
+        await room.client.hset(keys.export_key("spring", 0), mapping=before)
+        await export_only(room, desk, tmp_path)
+        assert file.read_bytes() == whole
+
+
+async def test_events_that_the_store_has_lost_are_not_cut_off(room: Room, tmp_path: Path) -> None:
+    desk = await room.open()
+    before, file = await export_two_pages(room, desk, tmp_path)
+    whole = file.read_bytes()
+    lost = (await room.events())[-3:]
+    await room.client.hset(keys.export_key("spring", 0), mapping=before)
+    await room.client.xdel(keys.events_key("spring", 0), *(str(event.id) for event in lost))
+    await desk.issue("late")
+    with pytest.raises(DayFilesBroken, match=f"has event {lost[0].id} behind byte"):
+        await export_only(room, desk, tmp_path)
     assert file.read_bytes() == whole
 
 
