@@ -19,6 +19,7 @@ from pydantic_settings import SettingsError as UnreadableSetting
 
 from service.domain.breaker import BreakerPolicy
 from service.store.client import CLUSTER_SCHEME, SENTINEL_SCHEME
+from service.store.embedded import DATA
 
 PREFIX: Final = "TIDEGATE_"
 NESTED_DELIMITER: Final = "__"
@@ -221,16 +222,29 @@ class Settings(BaseSettings):
         path = self.data_dir / "code-secret"
         try:
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Asked first: whoever starts first writes the secret before the store writes any data.
+            if (self.data_dir / DATA).exists() and not path.exists():
+                raise SettingsError(_lost(path, "missing"))
             _write_once(path, secrets.token_hex(32))
-            return path.read_text().strip()
+            secret = path.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise SettingsError(f"TIDEGATE_DATA_DIR: cannot use {path}: {error.strerror}") from error
+        if len(secret) < SHORTEST_SECRET:
+            raise SettingsError(_lost(path, f"shorter than {SHORTEST_SECRET} characters"))
+        return secret
 
 
 def _checked_url(value: str | None, schemes: tuple[str, ...]) -> str | None:
     if value is None or value.startswith(schemes):
         return value
     raise ValueError(f"must begin with {', '.join(schemes[:-1])} or {schemes[-1]}")
+
+
+def _lost(path: Path, how: str) -> str:
+    return (
+        f"TIDEGATE_CODE_SECRET: {path} is {how}, and whatever codes are out were sealed with it; restore it from a "
+        "backup, or set that secret here (`openssl rand -hex 32` makes another, under which those codes are void)"
+    )
 
 
 def _write_once(path: Path, text: str) -> None:

@@ -20,6 +20,8 @@ from redis.retry import Retry
 
 from service.store.old_logs import OldLogs
 
+DATA: Final = "appendonlydir"
+"""The folder, within the data folder, that the server keeps its data in; it makes it at its first start."""
 LOCK_TIMEOUT_S: Final = 3.0
 """How long to wait for a store that a killed Tidegate left behind to finish writing."""
 LOCK_POLL_S: Final = 0.1
@@ -66,7 +68,7 @@ class EmbeddedStore:
         self._socket = socket
         self._configuration = self._folder / "store.conf"
         self._log = self._folder / "store.log"
-        self._old_logs = OldLogs(self._folder / "appendonlydir")
+        self._old_logs = OldLogs(self._folder / DATA)
         self._lock: int | None = None
 
     @property
@@ -138,7 +140,7 @@ class EmbeddedStore:
             return f"the disk under {self._folder} is full; free some space and start again"
         if "Bad file format" in words or "Fatal error" in words:
             return (
-                f"the data in {self._folder / 'appendonlydir'} are damaged; copy that folder, then restore a backup, "
+                f"the data in {self._folder / DATA} are damaged; copy that folder, then restore a backup, "
                 "or cut off what follows the damage with valkey-check-aof --fix on its .manifest"
             )
         lines = words.splitlines()

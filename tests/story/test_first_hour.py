@@ -215,6 +215,23 @@ def test_a_damaged_append_only_file_is_one_line_with_the_way_out(kept: Path, dat
     assert len(refused.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("left", [None, "", "half a secret"])
+def test_data_without_the_secret_that_sealed_their_codes_are_one_line_with_the_way_out(
+    left: str | None, kept: Path, data: Path
+) -> None:
+    shutil.copytree(kept, data)
+    secret = data / "code-secret"
+    secret.unlink()
+    if left is not None:
+        secret.write_text(left)
+    refused = tidegate("up", "--port", str(free_port()), "--data-dir", str(data))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"tidegate: TIDEGATE_CODE_SECRET: {secret} is ")
+    assert "restore it from a backup" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert (secret.read_text() if secret.exists() else None) == left
+
+
 @pytest.mark.parametrize("command", ["up", "serve", "worker", "scheduler"])
 def test_a_missing_store_is_one_line(command: str, data: Path) -> None:
     address = f"redis://127.0.0.1:{free_port()}"
