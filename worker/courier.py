@@ -118,4 +118,7 @@ async def _keep_going(settings: Settings) -> NoReturn:
                 if pause_s == LOOK_EVERY_S:
                     log.warning("the store does not answer", reason=str(error))
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+            except Exception:
+                log.exception("webhooks cannot be told")
+                pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
             await asyncio.sleep(pause_s)

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from service.domain.breaker import NEVER_CHANGED, BreakerRecord
 from service.store import keys
-from service.store.scripts import STORE_CLOCK, Scripts, StoreError, StoreTimeout, StoreUnreachable
+from service.store.scripts import STORE_CLOCK, Scripts, StoreError, StoreTimeout, StoreUnreachable, store_errors
 from service.store.vitals import Vitals
 
 CHANNEL: Final = "tg:breaker"
@@ -138,7 +137,7 @@ class SharedBreakerState:
 
         A link that says nothing is asked, so that one that died silently is noticed.
         """
-        try:
+        with store_errors():
             async with self._subscription.pubsub() as subscriber:
                 async with asyncio.timeout(SUBSCRIBE_TIMEOUT_S):
                     await subscriber.subscribe(CHANNEL, CAMPAIGNS_CHANNEL)
@@ -154,8 +153,6 @@ class SharedBreakerState:
                     elif message["type"] == "message":
                         _tell(heard, _text(message["channel"]), _text(message["data"]))
                     asked = message is None
-        except (RedisError, OSError) as error:
-            raise StoreUnreachable(str(error)) from error
 
     async def _run(self, name: str, keys: list[str], *arguments: str | int) -> list[Any]:
         _end_if_cancelled()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 LUA: Final = Path(__file__).parent / "lua"
@@ -45,7 +45,7 @@ def store_errors() -> Iterator[None]:
         yield
     except RedisTimeoutError as error:
         raise StoreTimeout(str(error)) from error
-    except (RedisConnectionError, OSError) as error:
+    except (RedisConnectionError, RedisClusterException, OSError) as error:
         raise StoreUnreachable(str(error)) from error
     except RedisError as error:
         raise StoreRefused(str(error)) from error

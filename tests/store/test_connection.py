@@ -10,10 +10,12 @@ import pytest
 
 from service.domain.outcomes import Issued, Replayed
 from service.store import keys
+from service.store.breaker_state import SharedBreakerState
 from service.store.catalogue import Catalogue
-from service.store.client import SCHEMA_VERSION, SchemaTooNew, check_schema, connect
+from service.store.client import CLUSTER_SCHEME, SCHEMA_VERSION, SchemaTooNew, check_schema, connect
 from service.store.coupons import CouponStore
 from service.store.scripts import Scripts, StoreRefused, StoreTimeout, StoreUnreachable
+from tests.store.cluster import ClusterServer
 from tests.store.desk import SECRET, TURNABLE_CLOCK, Room, a_campaign
 
 pytestmark = pytest.mark.anyio
@@ -74,6 +76,19 @@ async def test_no_store_at_all_is_unreachable(tmp_path: Path) -> None:
         await catalogue.load("spring")
     with pytest.raises(StoreUnreachable):
         await catalogue.register(a_campaign())
+    await client.aclose()
+
+
+async def test_a_cluster_that_is_gone_is_unreachable_however_often_it_is_asked(tmp_path: Path) -> None:
+    server = ClusterServer(tmp_path)
+    client = connect(f"{CLUSTER_SCHEME}{server.address}", timeout_ms=BRIEFLY_MS)
+    await check_schema(client)
+    server.kill()
+    for _ in range(2):
+        with pytest.raises(StoreUnreachable):
+            await check_schema(client)
+    with pytest.raises(StoreUnreachable):
+        await SharedBreakerState(client).follow(lambda _campaign_id, _record: None)
     await client.aclose()
 
 

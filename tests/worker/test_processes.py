@@ -12,15 +12,18 @@ import pytest
 
 from service.domain.campaign import Campaign
 from service.domain.extension import Terms
+from service.domain.webhooks import Webhook, written_secret
 from service.store import keys
-from service.store.embedded import EmbeddedStore
 from service.store.extension_progress import ExtensionStatus
 from service.store.heartbeat import Heartbeat
 from service.store.jobs import JobQueue
+from service.store.webhooks import WebhookStore
+from tests.store.cluster import ClusterServer
 from tests.store.desk import Room
 from tests.store.server import running_store
-from tests.story.running import environment, eventually, free_port
+from tests.story.running import environment, eventually
 from tests.worker.processes import NEXT_WEEK, in_the_store, open_with_coupons, progress, running
+from tests.worker.receiver import receiving
 
 PARTS = ["worker", "worker.schedule"]
 PATIENCE_S = 30.0
@@ -66,13 +69,9 @@ def test_a_store_of_a_newer_tidegate_ends_a_part_with_one_line(part: str, jobs: 
 @pytest.fixture
 def cluster_url(tmp_path: Path) -> Iterator[str]:
     """A server that is part of a Cluster."""
-    program, _ = EmbeddedStore(tmp_path, tmp_path / "socket").command
-    port, bus_port = str(free_port()), str(free_port())
-    options = ["--port", port, "--cluster-enabled", "yes", "--cluster-port", bus_port, "--dir", str(tmp_path)]
-    process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-    yield f"redis://127.0.0.1:{port}"
-    process.kill()
-    process.wait()
+    server = ClusterServer(tmp_path)
+    yield f"redis://{server.address}"
+    server.kill()
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -139,6 +138,28 @@ def test_the_scheduler_leaves_word_again_and_again(jobs: JobQueue, store_url: st
 
 async def last_word_ms(room: Room) -> int | None:
     return await Heartbeat(room.client, room.scripts).latest_ms()
+
+
+def test_a_webhook_that_cannot_be_read_ends_no_telling_for_good(tmp_path: Path) -> None:
+    with running_store() as server, receiving() as receiver:
+        in_the_store(server.url, partial(open_with_coupons, batches=1))
+        in_the_store(server.url, spoil_a_webhook)
+        variables = {"TIDEGATE_WEBHOOKS__ALLOW_PRIVATE": "true", "TIDEGATE_CODE_SECRET": "s" * 32}
+        with running("worker", server.url, tmp_path, **variables) as worker:
+            eventually(lambda: bool(worker.events("webhooks cannot be told")), "the courier has stumbled")
+            in_the_store(server.url, partial(mend_the_webhook, url=receiver.url))
+            eventually(lambda: bool(receiver.messages), "the webhook is told")
+
+
+async def spoil_a_webhook(room: Room) -> None:
+    await room.client.hset(keys.WEBHOOKS, "wh-1", "{}")
+
+
+async def mend_the_webhook(room: Room, url: str) -> None:
+    await room.client.delete(keys.WEBHOOKS)
+    secret = written_secret(b"\1" * 32)
+    webhook = Webhook(id="wh-1", url=url, secret=secret, types=("coupon.issued",), campaign_id=None, created_at_ms=0)
+    await WebhookStore(room.client, room.scripts).register(webhook)
 
 
 async def extend(room: Room, campaign: Campaign) -> None:
