@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
 from service.domain.breaker import BreakerPolicy
-from service.store.client import CLUSTER_SCHEME, SENTINEL_SCHEME
+from service.store.client import CLUSTER_SCHEME, SENTINEL_SCHEME, check_url
 from service.store.embedded import DATA
 
 PREFIX: Final = "TIDEGATE_"
@@ -235,9 +235,12 @@ class Settings(BaseSettings):
 
 
 def _checked_url(value: str | None, schemes: tuple[str, ...]) -> str | None:
-    if value is None or value.startswith(schemes):
-        return value
-    raise ValueError(f"must begin with {', '.join(schemes[:-1])} or {schemes[-1]}")
+    if value is None:
+        return None
+    if not value.startswith(schemes):
+        raise ValueError(f"must begin with {', '.join(schemes[:-1])} or {schemes[-1]}")
+    check_url(value)
+    return value
 
 
 def _lost(path: Path, how: str) -> str:

@@ -14,7 +14,7 @@ from service.cli.up import run_everything
 from service.logs import configure_logs
 from service.settings import Settings, read_settings, variable
 from service.store.client import SchemaTooNew, check_schema, connect
-from service.store.scripts import StoreRefused, StoreUnreachable
+from service.store.scripts import StoreRefused, StoreTimeout, StoreUnreachable
 
 PANEL: Final = "Run"
 STORE_TIMEOUT_MS: Final = 3000
@@ -129,7 +129,7 @@ def _settle(**options: Any) -> tuple[Settings, dict[str, str]]:
 def _check_store(settings: Settings) -> None:
     try:
         asyncio.run(_ask_store(settings.effective_store_url))
-    except StoreUnreachable as error:
+    except (StoreUnreachable, StoreTimeout) as error:
         raise CommandError(
             f"no store answers: {error}; `tidegate up` brings one, {variable('store_url')} names another",
             ExitCode.UNREACHABLE,

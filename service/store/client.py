@@ -1,10 +1,12 @@
 """Connections to the store, made so that no command that changes anything is ever repeated behind our back."""
 
 from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisClusterException
 
 from service.store import keys
 from service.store.scripts import store_errors
@@ -13,6 +15,7 @@ SCHEMA_VERSION: Final = 2
 """2: shards of new campaigns tell their layout (lua/fragments/state.lua). Those made before lie on as they did."""
 CLUSTER_SCHEME: Final = "redis+cluster://"
 SENTINEL_SCHEME: Final = "redis+sentinel://"
+SENTINEL_PORT: Final = 26379
 MAX_CONNECTIONS: Final = 64
 
 
@@ -36,13 +39,32 @@ def connect(url: str, timeout_ms: int) -> Redis:
         # It speaks the commands of a single server's client, and sends each to the node that its key belongs to.
         return cast(Redis, RedisCluster.from_url(url.replace(CLUSTER_SCHEME, "redis://", 1), **bounds))
     if url.startswith(SENTINEL_SCHEME):
-        hosts, _, service = url.removeprefix(SENTINEL_SCHEME).partition("/")
-        sentinels = [(host, int(port)) for host, _, port in (pair.rpartition(":") for pair in hosts.split(","))]
+        sentinels, service = _watched(url)
         watchers = Sentinel(sentinels, socket_timeout=timeout_ms / 1000)  # type: ignore[no-untyped-call]  # redis's own
         primary: Redis = watchers.master_for(service, **bounds)
         return primary
     # Whoever finds all connections taken waits his turn, as long as an answer may take.
     return Redis.from_pool(BlockingConnectionPool.from_url(url, timeout=timeout_ms / 1000, **bounds))
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError if no client can be made of the URL, and tells nothing of it: it may hold a password."""
+    try:
+        client: Any = connect(url, timeout_ms=1)
+        if not isinstance(client, RedisCluster):
+            # An option that no connection knows is noticed only here.
+            client.connection_pool.make_connection()
+    except (ValueError, TypeError, RedisClusterException) as error:
+        raise ValueError("names no store: host, port, database, service or an option in it cannot be read") from error
+
+
+def _watched(url: str) -> tuple[list[tuple[str, int]], str]:
+    """Where the Sentinels are, and what they call the primary. Raises ValueError if the URL does not say."""
+    places, _, service = url.removeprefix(SENTINEL_SCHEME).partition("/")
+    sentinels = [urlsplit(f"//{place}") for place in places.split(",")]
+    if not service or any(place.hostname is None or "@" in place.netloc for place in sentinels):
+        raise ValueError("Sentinels are named as host:port,host:port/service, without a user or a password")
+    return [(str(place.hostname), place.port or SENTINEL_PORT) for place in sentinels], service
 
 
 async def check_schema(client: Redis) -> None:

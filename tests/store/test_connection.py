@@ -12,7 +12,7 @@ from service.domain.outcomes import Issued, Replayed
 from service.store import keys
 from service.store.breaker_state import SharedBreakerState
 from service.store.catalogue import Catalogue
-from service.store.client import CLUSTER_SCHEME, SCHEMA_VERSION, SchemaTooNew, check_schema, connect
+from service.store.client import CLUSTER_SCHEME, SCHEMA_VERSION, SENTINEL_SCHEME, SchemaTooNew, check_schema, connect
 from service.store.coupons import CouponStore
 from service.store.scripts import Scripts, StoreRefused, StoreTimeout, StoreUnreachable
 from tests.store.cluster import ClusterServer
@@ -76,6 +76,13 @@ async def test_no_store_at_all_is_unreachable(tmp_path: Path) -> None:
         await catalogue.load("spring")
     with pytest.raises(StoreUnreachable):
         await catalogue.register(a_campaign())
+    await client.aclose()
+
+
+async def test_a_sentinel_without_a_port_is_asked_on_the_usual_one() -> None:
+    client = connect(f"{SENTINEL_SCHEME}127.9.9.9,[::1]:9/main", timeout_ms=BRIEFLY_MS)
+    with pytest.raises(StoreUnreachable, match=r"127\.9\.9\.9,port=26379\b.*::1,port=9\b"):
+        await check_schema(client)
     await client.aclose()
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -236,6 +237,16 @@ def test_data_without_the_secret_that_sealed_their_codes_are_one_line_with_the_w
 def test_a_missing_store_is_one_line(command: str, data: Path) -> None:
     address = f"redis://127.0.0.1:{free_port()}"
     refused = tidegate(command, "--data-dir", str(data), TIDEGATE_STORE_URL=address, TIDEGATE_CODE_SECRET="s" * 32)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert refused.stderr.startswith("tidegate: no store answers: ")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["up", "serve"])
+def test_a_store_that_says_nothing_is_one_line(command: str, data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        refused = tidegate(command, "--data-dir", str(data), TIDEGATE_STORE_URL=address, TIDEGATE_CODE_SECRET="s" * 32)
     assert (refused.returncode, refused.stdout) == (3, "")
     assert refused.stderr.startswith("tidegate: no store answers: ")
     assert len(refused.stderr.splitlines()) == 1
