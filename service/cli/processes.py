@@ -29,7 +29,7 @@ def always() -> bool:
 
 
 def nothing() -> None:
-    """Do nothing: there is nothing to tend."""
+    """Do nothing: there is nothing to clear or to tend."""
 
 
 class PartError(Exception):
@@ -40,7 +40,7 @@ class PartError(Exception):
 class Part:
     """One process: what starts it, how to tell that it is ready, and how long it may take to stop.
 
-    `tend` is called every POLL_S while all parts run; it must be quick and not raise.
+    `clear` is called before each start, `tend` every POLL_S while all parts run; it must be quick. Neither may raise.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Part:
     inherited: tuple[int, ...] = ()
     is_ready: Callable[[], bool] = always
     may_restart: Callable[[], bool] = always
+    clear: Callable[[], None] = nothing
     tend: Callable[[], None] = nothing
     explain: Callable[[], str] = lambda: "see its log lines above"
 
@@ -166,6 +167,7 @@ class Supervisor:
 
 
 def _spawn(part: Part) -> subprocess.Popen[bytes]:
+    part.clear()
     # A session of its own keeps the terminal's Ctrl-C away from the child: the supervisor stops it in its turn.
     process = subprocess.Popen(  # noqa: S603 - the commands are Tidegate's own parts
         part.command,

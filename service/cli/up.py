@@ -90,6 +90,7 @@ def _store_part(store: EmbeddedStore, environment: Mapping[str, str]) -> Part:
         environment=store.environment(environment),
         inherited=store.inherited,
         is_ready=is_ready,
+        clear=store.clear,
         tend=store.tend,
         explain=store.last_words,
         start_within_s=LOAD_TIMEOUT_S,

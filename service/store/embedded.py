@@ -10,6 +10,7 @@ import shutil
 import stat
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -108,6 +109,13 @@ class EmbeddedStore:
                 f"cannot keep data in {self._folder}: {_reason(error)}; "
                 "choose another folder with --data-dir or TIDEGATE_DATA_DIR"
             ) from error
+
+    def clear(self) -> None:
+        """Delete what a server that was killed left of a rewrite: nobody else does. Call it before each start."""
+        for draft in self._folder.glob("temp-rewriteaof-*.aof"):
+            # What cannot be deleted takes space only.
+            with suppress(OSError):
+                draft.unlink()
 
     def loaded_percent(self) -> float | None:
         """How much of its data the server has read: None while it does not answer, 100 when it is ready."""

@@ -119,6 +119,19 @@ def test_what_a_rewrite_of_the_log_deletes_is_held_by_the_supervisor_until_it_is
         assert running.stop() == 0
 
 
+def test_what_a_rewrite_of_the_log_leaves_when_it_is_cut_short_is_gone_when_the_store_is_back(data: Path) -> None:
+    data.mkdir()
+    (data / "temp-rewriteaof-bg-1.aof").touch()
+    with up(data, "--no-demo") as running:
+        assert not [*data.glob("temp-*")]
+        with Redis(unix_socket_path=str(Settings(data_dir=data).store_socket)) as store:
+            store.config_set("rdb-key-save-delay", 60_000_000)
+            store.bgrewriteaof()
+        eventually(lambda: [*data.glob("temp-*")] != [], "the log is being rewritten")
+        kill_and_wait_for_the_next(running, "store")
+        assert not [*data.glob("temp-*")]
+
+
 def test_redemption_can_have_processes_of_its_own_beside_the_others(data: Path) -> None:
     port = str(free_port())
     with up(data, "--redeem-workers", "1", "--redeem-port", port) as running:
