@@ -16,6 +16,7 @@ from service.cli.failures import CommandError, ExitCode
 from service.cli.processes import Part, Supervisor, always
 from service.cli.remote import Remote
 from service.settings import Settings, variable
+from service.store.client import without_credentials
 from service.store.embedded import EmbeddedStore
 
 LOAD_TIMEOUT_S: Final = 600.0
@@ -143,5 +144,5 @@ def _welcome(settings: Settings, with_demo: bool, console: Console) -> None:
         except CommandError as error:
             log.error("demo campaign could not be opened", reason=str(error))
     redeem_url = local_url(settings.host, settings.redeem_port) if settings.redeem_workers else None
-    data = settings.store_url or settings.data_dir
+    data = without_credentials(settings.store_url) if settings.store_url else settings.data_dir
     show_banner(console, url, redeem_url, data, campaign, needs_key=bool(settings.api_keys))

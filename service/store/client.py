@@ -58,6 +58,13 @@ def check_url(url: str) -> None:
         raise ValueError("names no store: host, port, database, service or an option in it cannot be read") from error
 
 
+def without_credentials(url: str) -> str:
+    """The URL as anybody may read it: without user, password and options, of which one may be the password."""
+    scheme, _, rest = url.partition("?")[0].partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+
+
 def _watched(url: str) -> tuple[list[tuple[str, int]], str]:
     """Where the Sentinels are, and what they call the primary. Raises ValueError if the URL does not say."""
     places, _, service = url.removeprefix(SENTINEL_SCHEME).partition("/")

@@ -124,6 +124,13 @@ def test_settings_never_change_and_never_show_their_secrets() -> None:
         Settings.__setattr__(settings, "port", 1)
 
 
+@pytest.mark.parametrize("url", ["redis+sentinel://shop:hush@one:26379/main", "redis://:hush/@store:6379"])
+def test_no_refusal_of_an_address_tells_its_password(url: str) -> None:
+    with pytest.raises(SettingsError, match="TIDEGATE_STORE_URL: names no store") as refusal:
+        read_settings(store_url=url, queue_url="redis://queue")
+    assert "hush" not in str(refusal.value)
+
+
 def test_a_deep_data_folder_still_gets_a_socket_that_fits(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 120)
     first, again = (read_settings(data_dir=deep).store_socket for _ in range(2))

@@ -12,7 +12,15 @@ from service.domain.outcomes import Issued, Replayed
 from service.store import keys
 from service.store.breaker_state import SharedBreakerState
 from service.store.catalogue import Catalogue
-from service.store.client import CLUSTER_SCHEME, SCHEMA_VERSION, SENTINEL_SCHEME, SchemaTooNew, check_schema, connect
+from service.store.client import (
+    CLUSTER_SCHEME,
+    SCHEMA_VERSION,
+    SENTINEL_SCHEME,
+    SchemaTooNew,
+    check_schema,
+    connect,
+    without_credentials,
+)
 from service.store.coupons import CouponStore
 from service.store.scripts import Scripts, StoreRefused, StoreTimeout, StoreUnreachable
 from tests.store.cluster import ClusterServer
@@ -144,3 +152,16 @@ async def test_an_empty_or_an_older_store_takes_this_schema_and_a_newer_one_is_r
     await room.client.hset(keys.META, "schema_version", str(SCHEMA_VERSION + 1))
     with pytest.raises(SchemaTooNew, match="start the newer Tidegate"):
         await check_schema(room.client)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rediss://shop:hush@store:6380/1?password=hush", "rediss://store:6380/1"),
+        ("unix://shop@/run/store.sock?password=hush", "unix:///run/store.sock"),
+        ("redis+cluster://:hush@store:7000", "redis+cluster://store:7000"),
+        ("redis+sentinel://one:26379,two/main", "redis+sentinel://one:26379,two/main"),
+    ],
+)
+def test_the_stores_address_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert without_credentials(url) == shown

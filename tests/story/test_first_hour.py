@@ -273,6 +273,16 @@ def test_a_store_elsewhere_without_a_code_secret_is_one_line(data: Path) -> None
     assert len(refused.stderr.splitlines()) == 1
 
 
+def test_the_password_of_a_store_elsewhere_is_told_nowhere(data: Path) -> None:
+    with running_store() as store:
+        with Redis.from_url(store.url) as client:
+            client.config_set("requirepass", "hush")
+        variables = {"TIDEGATE_STORE_URL": f"{store.url}?password=hush", "TIDEGATE_CODE_SECRET": "s" * 32}
+        with up(data, "--no-demo", **variables) as running:
+            assert f"Data    {store.url}\n" in running.said()
+            assert "hush" not in running.said() + running.stdout.read_text()
+
+
 def test_a_bad_setting_is_one_line(data: Path) -> None:
     refused = tidegate("up", "--host", "192.0.2.7", "--data-dir", str(data))
     assert (refused.returncode, refused.stdout) == (2, "")
