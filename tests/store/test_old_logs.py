@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -63,7 +64,7 @@ def test_a_deleted_log_goes_in_steps_and_the_store_finds_its_data_again(server: 
 
 
 def test_no_more_files_are_held_than_a_log_can_have(tmp_path: Path) -> None:
-    files = [tmp_path / f"{number}.aof" for number in range(MOST_HELD + 1)]
+    files = [tmp_path / f"appendonly.aof.{number}.incr.aof" for number in range(MOST_HELD + 1)]
     for file in files:
         file.touch()
         os.truncate(file, 2 * STEP_BYTES)
@@ -80,8 +81,8 @@ def test_what_is_no_file_or_not_there_yet_is_passed_over(tmp_path: Path) -> None
     old_logs = OldLogs(folder)
     assert old_logs.give_back_some() == 0
     for number in range(20):
-        (folder / f"a folder {number}").mkdir(parents=True)
-    log = folder / "log"
+        (folder / f"appendonly.aof.{number}.folder").mkdir(parents=True)
+    log = folder / "appendonly.aof.1.incr.aof"
     log.touch()
     os.truncate(log, STEP_BYTES + 1)
     assert old_logs.give_back_some() == 0
@@ -94,7 +95,7 @@ def test_what_cannot_be_cut_is_let_go_at_once(tmp_path: Path, monkeypatch: pytes
     def fail(_descriptor: int, _length: int) -> None:
         raise OSError
 
-    log = tmp_path / "log"
+    log = tmp_path / "appendonly.aof.1.incr.aof"
     log.touch()
     os.truncate(log, 3 * STEP_BYTES)
     old_logs = OldLogs(tmp_path)
@@ -104,3 +105,42 @@ def test_what_cannot_be_cut_is_let_go_at_once(tmp_path: Path, monkeypatch: pytes
     assert old_logs.give_back_some() == 0
     monkeypatch.undo()
     assert old_logs.give_back_some() == 0
+
+
+def descriptors_of(file: Path) -> int:
+    """How many descriptors of this process are open on the file, whatever it is called now."""
+    facts = file.stat()
+    held = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            held += os.path.samestat(descriptor.stat(), facts)
+    return held
+
+
+@pytest.mark.parametrize("kept_as", [".nfs1", ".fuse_hidden1", "appendonly.aof.1.incr.aof.kept"])
+def test_a_log_that_lost_its_name_and_has_another_is_let_go_and_left_whole(kept_as: str, tmp_path: Path) -> None:
+    log, kept = tmp_path / "appendonly.aof.1.incr.aof", tmp_path / "elsewhere" / kept_as
+    kept.parent.mkdir()
+    log.touch()
+    os.truncate(log, 2 * STEP_BYTES)
+    old_logs = OldLogs(tmp_path)
+    old_logs.give_back_some()
+    os.link(log, kept)
+    old_logs.give_back_some()
+    assert descriptors_of(kept) == 1
+    log.unlink()
+    old_logs.give_back_some()
+    assert descriptors_of(kept) == 0
+    assert kept.stat().st_size == 2 * STEP_BYTES
+
+
+def test_a_log_that_the_file_system_only_renames_is_let_go_and_not_held_again(tmp_path: Path) -> None:
+    log, renamed = tmp_path / "appendonly.aof.1.incr.aof", tmp_path / ".nfs1"
+    log.touch()
+    old_logs = OldLogs(tmp_path)
+    old_logs.give_back_some()
+    assert descriptors_of(log) == 1
+    log.rename(renamed)
+    for _ in range(2):
+        old_logs.give_back_some()
+        assert descriptors_of(renamed) == 0
