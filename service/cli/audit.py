@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from service.cli.failures import CommandError, ExitCode
@@ -103,7 +104,7 @@ def _show(audits: Audits, console: Console) -> None:
     for campaign, found in audits:
         place = f"{campaign.id}, shard {found.shard}"
         if found.broken:
-            console.print(f"[red]✗[/red] {place}: {found.broken}", highlight=False)
+            console.print(f"[red]✗[/red] {place}: {escape(found.broken)}", highlight=False)
         for one in found.mismatches:
             said = _said(one.told, one.told_amount) or "no coupon"
             kept = _said(one.recorded, one.recorded_amount) or "no record"

@@ -117,7 +117,7 @@ def status(found: Mapping[str, Any], as_json: bool) -> None:
     """Show whether coupons are being issued."""
     if as_json:
         return _json(found)
-    why = " · ".join(str(found[name]) for name in ("reason", "message") if found.get(name))
+    why = " · ".join(escape(str(found[name])) for name in ("reason", "message") if found.get(name))
     return Console().print(
         f"{_status(found['issuance'])} since {found['since']}" + (f" · {why}" if why else ""), highlight=False
     )
@@ -127,7 +127,7 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     budget, counters = found.get("budget"), found["counters"]
     rate = found["issue_rate"]
     return [
-        ("Campaign", f"[bold]{found['id']}[/bold]  {found['name']}"),
+        ("Campaign", f"[bold]{found['id']}[/bold]  {escape(found['name'])}"),
         ("Status", f"{_status(found['status'])}, version {found['version']}"),
         ("Benefit", benefit(found["benefit"])),
         ("Coupons", f"{found['max_coupons']:,}, {found['max_coupons_per_user']:,} for each user"),

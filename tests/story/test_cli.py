@@ -95,6 +95,13 @@ def test_a_file_and_start_make_a_running_campaign_and_people_read_yuan(running: 
     assert [line.split()[:2] for line in listed.stdout.splitlines() if line.startswith("tea ")] == [["tea", "●"]]
 
 
+def test_a_campaigns_name_is_shown_as_it_is_whatever_stands_in_it(running: Up) -> None:
+    name = "Tea [/] 50 % [red]"
+    terms = json.loads(campaign("markup")) | {"name": name}
+    created = tidegate_here(*("campaign", "create", "-", "--start", "--url", running.url), stdin=json.dumps(terms))
+    assert (created.returncode, name in created.stdout) == (0, True)
+
+
 def test_people_read_when_coupons_can_be_used(running: Up) -> None:
     hours = [
         {"days": ["mon", "tue"], "from": "10:00", "to": "22:00"},
