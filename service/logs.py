@@ -1,9 +1,11 @@
 """Why: every process writes the same JSON lines to stdout, whichever library speaks, so that one tool reads all."""
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -30,7 +32,7 @@ def configure_logs(level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Stdout(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=SHARED,
@@ -50,6 +52,17 @@ def configure_logs(level: str) -> None:
     for noisy in ("httpx", "httpcore"):
         # They log an INFO line for each of our own readiness polls.
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class _Stdout(logging.StreamHandler[TextIO]):
+    """Writes lines for as long as somebody reads them: in `tidegate up | tee log` Ctrl-C ends tee first."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            return super().handleError(record)
+        with Path(os.devnull).open("wb") as nobody:
+            os.dup2(nobody.fileno(), self.stream.fileno())
+        return None
 
 
 def _first_things_first(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from redis import Redis
 from service.cli.processes import FIRST_RESTART_PAUSE_S, MAX_RESTARTS, RESTART_WINDOW_S, RestartBudget
 from service.settings import Settings
 from tests.store.server import running_store
-from tests.story.running import STOP_TIMEOUT_S, Up, eventually, free_port, is_alive, tidegate, up
+from tests.story.running import STOP_TIMEOUT_S, Up, environment, eventually, free_port, is_alive, tidegate, up
 
 PARTS = ["store", "API", "worker", "scheduler"]
 
@@ -288,6 +289,18 @@ def test_a_bad_setting_is_one_line(data: Path) -> None:
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("tidegate: TIDEGATE_API_KEYS: 192.0.2.7 can be reached from other machines")
     assert not data.exists()
+
+
+def test_a_reader_of_the_log_who_leaves_first_is_no_error() -> None:
+    talk = "import logging, service.logs as logs; logs.configure_logs('info'); [logging.info('step') for _ in range(2)]"
+    reader, writer = os.pipe()
+    os.close(reader)
+    # Without a buffer nothing would be left to write at the end.
+    buffered = environment(PYTHONUNBUFFERED="")
+    command = (sys.executable, "-c", talk)
+    done = subprocess.run(command, env=buffered, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_restart_budget_doubles_its_pause_runs_out_and_refills_with_time() -> None:
