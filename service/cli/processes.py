@@ -95,7 +95,9 @@ class Supervisor:
         Raises PartError, with all stopped, when a part does not start or dies too often.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._request_stop)
+            # nohup has the end of the terminal ignored, and that is how it shall stay.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._request_stop)
         try:
             for part in self._parts:
                 self._start(part)

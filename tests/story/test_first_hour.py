@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import httpx
 import pytest
@@ -301,6 +302,29 @@ def test_a_reader_of_the_log_who_leaves_first_is_no_error() -> None:
     done = subprocess.run(command, env=buffered, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+HANG_UP: Final = """
+import os, signal
+from service.cli.processes import Part, Supervisor
+
+def tend() -> None:
+    print("still here", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+part = Part("sleep", ("sleep", "60"), os.environ, stop_within_s=5, tend=tend)
+Supervisor([part]).run(when_ready=lambda: os.kill(os.getpid(), signal.SIGHUP))
+"""
+"""A supervisor whose terminal goes away as soon as all is ready."""
+
+
+@pytest.mark.parametrize(("wrapper", "survives"), [((), False), (("nohup",), True)])
+def test_the_end_of_the_terminal_ends_everything_unless_nohup_was_asked_for(
+    wrapper: tuple[str, ...], survives: bool
+) -> None:
+    command = (*wrapper, sys.executable, "-c", HANG_UP)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "still here" in done.stdout) == (0, survives)
 
 
 def test_the_restart_budget_doubles_its_pause_runs_out_and_refills_with_time() -> None:
