@@ -5,11 +5,13 @@ IN_VENV := $(VENV)/bin/python -m
 PIP := $(IN_VENV) pip --disable-pip-version-check --no-input install --quiet
 CANDIDATES := python3.13 python3.12 python3.11 python3 python
 IS_RECENT := 'import sys; sys.exit(sys.version_info < (3, 11))'
+USABLE := $(VENV)/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+STALE := $(shell $(USABLE) || echo stale)
 FOUND = $(shell for name in $(CANDIDATES); do $$name -c $(IS_RECENT) 2>/dev/null && echo $$name && break; done)
 PYTHON = $(or $(FOUND),$(error Tidegate needs Python 3.11 or newer; install it, or name it with make PYTHON=...))
 ARGS ?=
 
-.PHONY: help setup run test soak lint check rehearse rehearse-overload bench bench-incident bench-extension clean
+.PHONY: help setup run test soak lint check rehearse rehearse-overload bench bench-incident bench-extension clean stale
 .DEFAULT_GOAL := help
 
 help:
@@ -60,11 +62,11 @@ bench-extension: $(VENV)/.dev ## extend a million coupons: effect, speed, and wh
 clean: ## remove what was installed and cached; data in .tidegate stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist *.egg-info
 
-# The stamps are written last, so that an interrupted installation starts over.
-$(VENV)/.run: requirements/run.txt pyproject.toml
+# The stamps are written last, so that an interrupted installation starts over; so does one whose Python has gone.
+$(VENV)/.run: requirements/run.txt pyproject.toml $(STALE)
 	@echo 'Installing Tidegate into $(VENV); the first time takes a minute.'
 	@rm -f $(VENV)/.run $(VENV)/.dev
-	@$(IN_VENV) pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(USABLE) || $(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) --require-hashes --requirement requirements/run.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

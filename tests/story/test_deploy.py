@@ -339,5 +339,27 @@ def test_the_health_check_of_the_image_believes_the_livez_answer(status: int, he
     assert (run.returncode == 0) is healthy
 
 
+@pytest.mark.parametrize(
+    ("python", "rebuilt"), [("#!/bin/sh\nexit 0\n", False), ("#!/bin/sh\nexit 1\n", True), (None, True)]
+)
+def test_make_builds_an_environment_anew_whose_python_is_gone_or_too_old(
+    python: str | None, rebuilt: bool, tmp_path: Path
+) -> None:
+    for name in ("Makefile", "pyproject.toml", "requirements/run.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    program = tmp_path / ".venv" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    if python is None:
+        program.symlink_to(tmp_path / "nowhere")
+    else:
+        program.write_text(python)
+        program.chmod(0o755)
+    (tmp_path / ".venv" / ".run").touch()
+    make = ["make", "-n", "run", "PYTHON=python3"]
+    told = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True).stdout
+    assert ("-m venv --clear" in told) is rebuilt
+
+
 def _dockerfile() -> list[str]:
     return (DEPLOY / "Dockerfile").read_text().replace("\\\n", "").splitlines()
