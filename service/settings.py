@@ -254,7 +254,7 @@ def _write_once(path: Path, text: str) -> None:
     if path.exists():
         return
     descriptor, draft = tempfile.mkstemp(prefix=path.name, dir=path.parent)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 @campaigns.command()
 def create(
-    file: Annotated[typer.FileText, typer.Argument(help="The campaign in JSON; - reads stdin.")],
+    file: Annotated[typer.FileText, typer.Argument(encoding="utf-8", help="The campaign in JSON; - reads stdin.")],
     start: Annotated[bool, typer.Option("--start", help="Start it at once.")] = False,
     url: Url = LOCAL,
     api_key: ApiKey = None,

@@ -53,10 +53,10 @@ def settings(
 ) -> None:
     """Print the table of all settings in Markdown."""
     if write is not None:
-        write.write_text(_with_table(write))
+        write.write_text(_with_table(write), encoding="utf-8")
     elif check is None:
         typer.echo(table())
-    elif check.read_text() != _with_table(check):
+    elif check.read_text(encoding="utf-8") != _with_table(check):
         raise CommandError(
             f"the settings in {check} are stale; run tidegate settings --write {check}", ExitCode.REFUSED
         )
@@ -88,7 +88,7 @@ def _leaves(path: tuple[str, ...], default: Any, meaning: str) -> Iterator[tuple
 
 
 def _with_table(file: Path) -> str:
-    before, begin, rest = file.read_text().partition(BEGIN)
+    before, begin, rest = file.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise CommandError(f"{file} has no {BEGIN} … {END}", ExitCode.BAD_INPUT)

@@ -101,9 +101,11 @@ class EmbeddedStore:
             self._make_socket_folder()
             if self._log.exists() and self._log.stat().st_size > LONGEST_LOG_BYTES:
                 self._log.replace(self._log.with_suffix(".log.1"))
-            self._configuration.write_text(
-                CONFIGURATION.format(socket=_quoted(self._socket), folder=_quoted(self._folder), log=_quoted(self._log))
+            configuration = CONFIGURATION.format(
+                socket=_quoted(self._socket), folder=_quoted(self._folder), log=_quoted(self._log)
             )
+            # In the bytes that the file system knows the paths by.
+            self._configuration.write_bytes(os.fsencode(configuration))
         except OSError as error:
             raise EmbeddedStoreError(
                 f"cannot keep data in {self._folder}: {_reason(error)}; "

@@ -19,7 +19,7 @@ USES: Final = re.compile(r"^-- Uses +(\w+(?:, \w+)*)$", re.MULTILINE)
 """The line in which a script or a fragment names the fragments that it needs, and no others: the store defines all of
 their functions anew at every call."""
 CLOCK: Final = "clock"
-STORE_CLOCK: Final = (LUA / "fragments" / f"{CLOCK}.lua").read_text()
+STORE_CLOCK: Final = (LUA / "fragments" / f"{CLOCK}.lua").read_text(encoding="utf-8")
 
 
 class StoreError(Exception):
@@ -82,7 +82,7 @@ class Scripts:
 @cache
 def load(name: str, clock: str) -> Script:
     """The script of that name."""
-    source = behind_fragments((LUA / f"{name}.lua").read_text(), clock)
+    source = behind_fragments((LUA / f"{name}.lua").read_text(encoding="utf-8"), clock)
     return Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -94,7 +94,7 @@ def behind_fragments(text: str, clock: str = STORE_CLOCK) -> str:
         uses = USES.search(text)
         for name in uses[1].split(", ") if uses else ():
             if name not in fragments:
-                fragment = clock if name == CLOCK else (LUA / "fragments" / f"{name}.lua").read_text()
+                fragment = clock if name == CLOCK else (LUA / "fragments" / f"{name}.lua").read_text(encoding="utf-8")
                 gather(fragment)
                 fragments[name] = fragment
 

@@ -4,11 +4,12 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -24,6 +25,7 @@ from tests.story.running import (
     environment,
     eventually,
     free_port,
+    tidegate,
     tidegate_here,
     up,
 )
@@ -276,6 +278,23 @@ def test_a_file_that_holds_no_json_object_never_reaches_the_service(text: str) -
     refused = tidegate_here("campaign", "create", "-", "--url", "http://127.0.0.1:9", stdin=text)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert len(refused.stderr.splitlines()) == 1
+
+
+NOT_UTF_8: Final = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""A locale whose encoding reads no more than ASCII, as GBK reads no UTF-8."""
+
+
+def test_files_are_utf_8_whatever_the_locale_says(tmp_path: Path) -> None:
+    file = tmp_path / "tea.json"
+    file.write_text(campaign("tea").replace("Tea", "茶"), encoding="utf-8")
+    sent = tidegate("campaign", "create", str(file), "--url", "http://127.0.0.1:9", **NOT_UTF_8)
+    assert (sent.returncode, sent.stderr[:38]) == (3, "tidegate: no Tidegate answers at http:")
+    readme = tmp_path / "README.md"
+    readme.write_text("茶\n<!-- settings:begin -->\n<!-- settings:end -->\n", encoding="utf-8")
+    assert tidegate("settings", "--write", str(readme), **NOT_UTF_8).returncode == 0
+    assert tidegate("settings", "--check", str(readme), **NOT_UTF_8).returncode == 0
+    load = "from service.store.scripts import *; [load(file.stem, STORE_CLOCK) for file in LUA.glob('*.lua')]"
+    subprocess.run((sys.executable, "-c", load), env=environment(**NOT_UTF_8), check=True, timeout=START_TIMEOUT_S)
 
 
 @pytest.mark.parametrize(
