@@ -91,6 +91,15 @@ class Circuit:
         return self._watch.tripped[0] if self._watch.tripped else ""
 
     @property
+    def sheds_alone(self) -> bool:
+        """Whether this replica pauses for a reason that the others do not share, or it cannot ask them.
+
+        As long as all pause together nobody is alone, nor is whoever is well again and only comes back more slowly.
+        """
+        pauses_alone = self.own_record.state is State.OPEN and self.record.state is not State.OPEN
+        return pauses_alone and self.outvoted and bool(self.vote)
+
+    @property
     def runs_late(self) -> bool:
         """Whether the event loop has been late for as many samples as trip the breaker, but for the last of them."""
         return self._watch.streaks.get(Signal.EVENT_LOOP_LAG, 0) >= max(1, self._policy.samples_to_trip - 1)

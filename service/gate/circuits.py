@@ -144,7 +144,7 @@ class Circuits:
     @property
     def sheds_alone(self) -> bool:
         """Whether this replica is sick and the others are not, or it cannot ask them: then it must not be ready."""
-        return self.own_record.state is State.OPEN and self.whole.outvoted and not self.whole.mode.refuses_nobody
+        return self.whole.sheds_alone and not self.whole.mode.refuses_nobody
 
     def _status(self, circuit: Circuit) -> IssuanceStatus:
         times = self._times()

@@ -45,6 +45,7 @@ def test_a_flood_pauses_issuance_in_every_replica_and_its_end_reopens_it_by_the_
         for _tenth in range(80):
             await tide.turn(one, other, seconds=0.1)
             shares.append(one.breaker.share_permille)
+            assert not any(replica.breaker.sheds_alone for replica in (one, other))
         assert shares == sorted(shares)
         assert {0, ALL} < set(shares)
         assert transitions == [
@@ -89,6 +90,21 @@ def test_a_replica_that_sheds_and_feels_well_again_still_counts_while_others_sic
         two.flooded = True
         await tide.turn(one, two, three, seconds=0.4)
         assert three.breaker.record.state is State.OPEN
+
+    run(story, store)
+
+
+def test_a_replica_that_stays_sick_after_the_common_pause_sheds_by_itself(store: Store) -> None:
+    async def story(tide: Tide) -> None:
+        one, other = tide.replica("one"), tide.replica("other")
+        one.flooded = other.flooded = True
+        await tide.turn(one, other, seconds=0.4)
+        other.flooded = False
+        await tide.turn(one, other, seconds=1.5)
+        assert (one.breaker.record.state, one.breaker.sheds_alone) == (State.OPEN, False)
+        await tide.turn(one, other, seconds=6)
+        assert (other.breaker.record.state, other.breaker.share_permille) == (State.CLOSED, ALL)
+        assert (one.breaker.sheds_alone, one.breaker.share_permille) == (True, 0)
 
     run(story, store)
 
