@@ -13,7 +13,7 @@ from typing import Final
 
 from service.api.refusals import PUBLIC_MESSAGE
 from service.domain.breaker import OPERATOR, Issuance
-from service.domain.campaign import Campaign, CampaignStatus
+from service.domain.campaign import Campaign, CampaignStatus, scheduled_status
 from service.domain.languages import preferred
 from service.gate.breaker import Breaker
 from service.gate.circuits import IssuanceStatus
@@ -134,18 +134,18 @@ class Noticeboard:
 
     def _of(self, campaign: Campaign) -> Notice:
         overall = _notice(self._breaker.status(campaign.id))
-        mark = f"{overall.mark}.{campaign.version}"
-        match campaign.status:
+        # The scripts go by the window at once, and a worker notes it some time later.
+        status = scheduled_status(campaign, self._breaker.store_now_ms)
+        since_ms, mark = _since_ms(campaign, status), f"{overall.mark}.{campaign.version}.{status}"
+        match status:
             case CampaignStatus.PAUSED:
-                since_ms = campaign.status_since_ms or campaign.created_at_ms
                 retry_after_s = max(overall.retry_after_s, UNKNOWN_OPENING_MS // 1000)
                 words = _own_words(campaign, Issuance.PAUSED)
                 return Notice(Issuance.PAUSED, OPERATOR, since_ms, retry_after_s, mark, words)
             case CampaignStatus.RUNNING:
                 return self._running(campaign, overall, mark)
             case _:
-                since_ms = campaign.status_since_ms or campaign.created_at_ms
-                return Notice(Issuance.PAUSED, campaign.status, since_ms, 0, mark, WORDS["not_running"])
+                return Notice(Issuance.PAUSED, status, since_ms, 0, mark, WORDS["not_running"])
 
     def _running(self, campaign: Campaign, overall: Notice, mark: str) -> Notice:
         sight = self._waiting_rooms.lines.get(campaign.id)
@@ -182,6 +182,12 @@ class Noticeboard:
 def _notice(status: IssuanceStatus) -> Notice:
     mark, words = f"{status.epoch}.{status.issuance}", WORDS[status.issuance]
     return Notice(status.issuance, status.reason, status.since_ms, status.retry_after_s, mark, words)
+
+
+def _since_ms(campaign: Campaign, status: CampaignStatus) -> int:
+    if status is CampaignStatus.ENDED and campaign.issue_window is not None:
+        return campaign.issue_window.ends_at_ms
+    return campaign.status_since_ms or campaign.created_at_ms
 
 
 def _own_words(campaign: Campaign, issuance: Issuance) -> Mapping[str, str]:

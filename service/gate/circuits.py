@@ -84,6 +84,11 @@ class Circuits:
         return self.whole.own_record
 
     @property
+    def store_now_ms(self) -> int:
+        """The store's time, reckoned on from its last answer."""
+        return self._times().shared_ms
+
+    @property
     def in_flight_limit(self) -> float:
         """How many requests to issue may be in flight by the adaptive limit."""
         return self._signals.limit.limit

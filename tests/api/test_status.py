@@ -246,6 +246,27 @@ async def test_an_operators_pause_reaches_those_who_listen_to_the_campaign(
         assert (await listener.event())["reason"] == "operator"
 
 
+async def test_a_campaign_opens_and_closes_by_its_window_though_no_worker_has_noted_it(
+    app: ASGIApp, api: Caller, parts: Parts, room: Room
+) -> None:
+    await api.open(issue_window={"starts_at": "2026-02-06T07:47:00+08:00", "ends_at": "2026-02-06T07:48:00+08:00"})
+    async with following(app, "/v1/status/stream?campaign_id=spring") as listener:
+        before = await listener.event()
+        assert (before["issuance"], before["reason"]) == ("paused", "scheduled")
+        assert before["since"] == "2026-02-05T23:46:00.000+00:00"
+        await room.clock.advance(61_000)
+        await parts.breaker.tick()
+        assert (await told(api))[0]["issuance"] == "issuing"
+        await parts.noticeboard.look()
+        assert (await listener.event())["issuance"] == "issuing"
+        await room.clock.advance(60_000)
+        await parts.breaker.tick()
+        await parts.noticeboard.look()
+        after = await listener.event()
+        assert (after["issuance"], after["reason"]) == ("paused", "ended")
+        assert after["since"] == "2026-02-05T23:48:00.000+00:00"
+
+
 async def test_a_silent_stream_is_kept_alive(app: ASGIApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "KEEP_ALIVE_S", 0.01)
     async with following(app) as listener:
