@@ -1,7 +1,8 @@
 """What the store and the breaker say at the moment of a scrape, as gauges."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -12,7 +13,7 @@ from service import __version__
 from service.api.metrics import MAX_CAMPAIGN_LABELS
 from service.api.parts import Parts
 from service.domain.breaker import Mode, State
-from service.domain.campaign import CampaignStatus, scheduled_status
+from service.domain.campaign import Campaign, CampaignStatus, scheduled_status
 from service.domain.ramp import ALL
 from service.domain.webhooks import Health, Webhook
 from service.store.catalogue import CampaignLedger
@@ -20,7 +21,7 @@ from service.store.extension_progress import ExtensionProgress
 from service.store.jobs import QueueFigures
 from service.store.long_jobs import JobRecord
 from service.store.recounts import Recount
-from service.store.scripts import StoreError
+from service.store.scripts import StoreError, StoreRefused
 
 QUEUE_STATES = ("queued", "started", "failed", "scheduled")
 RECOUNTED = ("coupons", "money", "wrong")
@@ -28,26 +29,34 @@ LEDGER_STATES = ("outstanding", "reserved", "redeemed", "expired", "deactivated"
 
 
 @dataclass(frozen=True, slots=True)
-class StoreFigures:
-    """What one look at the store gave."""
+class CampaignFigures:
+    """What the store told of one campaign: its ledger, its latest extension and its last recount."""
 
-    ledgers: list[CampaignLedger]
-    extensions: list[ExtensionProgress]
-    recounts: dict[str, Recount]
+    ledger: CampaignLedger
+    extension: ExtensionProgress | None
+    recount: Recount | None
+
+
+@dataclass(slots=True)
+class StoreFigures:
+    """What one look at the store gave; what did not answer is left out."""
+
     memory_bytes: int
     memory_max_bytes: int
-    queue: QueueFigures
-    scheduler_seen_ms: int | None
-    jobs: list[JobRecord]
-    webhooks: list[tuple[Webhook, Health]]
+    queue: QueueFigures | None = None
+    scheduler_seen_ms: int | None = None
+    jobs: list[JobRecord] = field(default_factory=list)
+    webhooks: list[tuple[Webhook, Health]] = field(default_factory=list)
+    campaigns: list[CampaignFigures] = field(default_factory=list)
 
 
 async def exposition(parts: Parts) -> bytes:
     """The live figures in Prometheus' text format; without the store, only that it is away."""
-    try:
-        figures = await _look(parts)
-    except StoreError:
-        figures = None
+    figures: StoreFigures | None = None
+    with suppress(StoreError):
+        campaigns = await parts.catalogue.list()
+        figures = StoreFigures(*await parts.catalogue.store_memory())
+        await _look(parts, campaigns[:MAX_CAMPAIGN_LABELS], figures)
     registry = CollectorRegistry()
     registry.register(_Families([*_process_families(parts, figures is not None), *_store_families(figures)]))
     return generate_latest(registry)
@@ -61,25 +70,23 @@ class _Families(Collector):
         return self._families
 
 
-async def _look(parts: Parts) -> StoreFigures:
-    campaigns = (await parts.catalogue.list())[:MAX_CAMPAIGN_LABELS]
-    ledgers = [await parts.catalogue.ledger(campaign) for campaign in campaigns]
-    latest = [
-        await parts.extensions.progress(ledger.campaign, ledger.extensions) for ledger in ledgers if ledger.extensions
-    ]
-    recounts = {campaign.id: await parts.recounts.latest(campaign) for campaign in campaigns}
-    memory_bytes, memory_max_bytes = await parts.catalogue.store_memory()
-    return StoreFigures(
-        ledgers,
-        [progress for progress in latest if progress is not None],
-        {campaign: recount for campaign, recount in recounts.items() if recount is not None},
-        memory_bytes,
-        memory_max_bytes,
-        await parts.jobs.figures(),
-        await parts.scheduler_heartbeat.latest_ms(),
-        await parts.long_jobs.open_jobs(),
-        await parts.webhooks.list(),
-    )
+async def _look(parts: Parts, campaigns: Sequence[Campaign], figures: StoreFigures) -> None:
+    # The queue may be on a server of its own, and is no reason to call the store down.
+    with suppress(StoreError):
+        figures.queue = await parts.jobs.figures()
+    figures.scheduler_seen_ms = await parts.scheduler_heartbeat.latest_ms()
+    figures.jobs = await parts.long_jobs.open_jobs()
+    figures.webhooks = await parts.webhooks.list()
+    for campaign in campaigns:
+        # A damaged shard says nothing of the others; a silent store would keep the scrape waiting once for each.
+        with suppress(StoreRefused):
+            figures.campaigns.append(await _look_at(parts, campaign))
+
+
+async def _look_at(parts: Parts, campaign: Campaign) -> CampaignFigures:
+    ledger = await parts.catalogue.ledger(campaign)
+    latest = await parts.extensions.progress(campaign, ledger.extensions) if ledger.extensions else None
+    return CampaignFigures(ledger, latest, await parts.recounts.latest(campaign))
 
 
 def _gauge(name: str, help_text: str, labels: Iterable[str], samples: Iterable[tuple[Iterable[str], float]]) -> Metric:
@@ -133,24 +140,24 @@ def _store_families(figures: StoreFigures | None) -> Iterator[Metric]:
         return
     yield _gauge("store_memory_bytes", "Memory that the store uses", [], [([], figures.memory_bytes)])
     yield _gauge("store_memory_max_bytes", "Memory that it may use; 0, any", [], [([], figures.memory_max_bytes)])
-    queue = figures.queue
-    jobs = [([queue.name, state], getattr(queue, state)) for state in QUEUE_STATES]
+    queues = [] if figures.queue is None else [figures.queue]
+    jobs = [([queue.name, state], getattr(queue, state)) for queue in queues for state in QUEUE_STATES]
     yield _gauge("queue_jobs", "Jobs by state", ["queue", "state"], jobs)
-    oldest = [([queue.name], queue.oldest_age_s)]
+    oldest = [([queue.name], queue.oldest_age_s) for queue in queues]
     yield _gauge("queue_oldest_job_age_seconds", "Age of the job that waits longest", ["queue"], oldest)
     seen_ms = figures.scheduler_seen_ms
     seen: list[tuple[list[str], float]] = [] if seen_ms is None else [([], seen_ms / 1000)]
     yield _gauge("scheduler_seen_timestamp_seconds", "When the scheduler last ended a look at what is due", [], seen)
+    extensions = [campaign.extension for campaign in figures.campaigns if campaign.extension is not None]
     progress = [
-        ([made.campaign_id, str(made.number)], made.done / made.total if made.total else 1.0)
-        for made in figures.extensions
+        ([made.campaign_id, str(made.number)], made.done / made.total if made.total else 1.0) for made in extensions
     ]
     yield _gauge("extension_progress_ratio", "Write-through of extensions", ["campaign", "extension"], progress)
     yield from _long_job_families(figures.jobs)
     failing = [([hook.id], health.failing_since_ms / 1000) for hook, health in figures.webhooks if health.failures]
     yield _gauge("webhook_failing_since_timestamp_seconds", "When their failures began", ["webhook"], failing)
-    yield from _campaign_families(figures.ledgers)
-    yield from _recount_families(figures)
+    yield from _campaign_families([campaign.ledger for campaign in figures.campaigns])
+    yield from _recount_families(figures.campaigns)
 
 
 def _campaign_families(ledgers: list[CampaignLedger]) -> Iterator[Metric]:
@@ -215,13 +222,13 @@ def _long_job_families(jobs: list[JobRecord]) -> Iterator[Metric]:
     yield _gauge("long_job_opened_timestamp_seconds", "When that job was opened", labels, opened)
 
 
-def _recount_families(figures: StoreFigures) -> Iterator[Metric]:
-    now_ms = {ledger.campaign.id: ledger.now_ms for ledger in figures.ledgers}
+def _recount_families(campaigns: list[CampaignFigures]) -> Iterator[Metric]:
+    counted = [(campaign.ledger, campaign.recount) for campaign in campaigns if campaign.recount is not None]
     yield _gauge(
         "recount_error",
         "How far ledger and records are apart: coupons, money in minor units, wrong records",
         ["campaign", "of"],
-        [([campaign, of], getattr(recount, of)) for campaign, recount in figures.recounts.items() for of in RECOUNTED],
+        [([ledger.campaign.id, of], getattr(recount, of)) for ledger, recount in counted for of in RECOUNTED],
     )
-    ages = [([campaign], (now_ms[campaign] - recount.at_ms) / 1000) for campaign, recount in figures.recounts.items()]
+    ages = [([ledger.campaign.id], (ledger.now_ms - recount.at_ms) / 1000) for ledger, recount in counted]
     yield _gauge("recount_age_seconds", "Since the records were last counted to the end", ["campaign"], ages)

@@ -4,14 +4,17 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.api import metrics
+from service.api.app import fastapi_lane
 from service.api.parts import Parts
 from service.domain.breaker import Mode
 from service.domain.campaign import CampaignStatus
 from service.domain.outcomes import Overloaded
 from service.domain.webhooks import Health
 from service.gate.signals import BatchReport
-from tests.api.caller import Caller
-from tests.store.desk import LAUNCH, Room
+from service.store.keys import state_key
+from tests.api.caller import Caller, settings
+from tests.store.desk import LAUNCH, TURNABLE_CLOCK, Room
+from tests.story.running import free_port
 from tests.story.test_deploy import COUNTERS_AND_GAUGES, HISTOGRAMS
 
 pytestmark = pytest.mark.anyio
@@ -206,6 +209,27 @@ async def test_the_status_is_the_one_that_the_campaign_shows(api: Caller, room: 
         statuses = {own["status"]: number for own, number in samples(text, "campaign_status")}
         assert statuses == {status.value: float(status == shown) for status in CampaignStatus}
         await room.clock.advance(86_400_000)
+
+
+async def test_a_queue_that_is_away_hides_nothing_but_itself(room: Room, store_url: str) -> None:
+    del room
+    parts = Parts(settings(store_url, queue_url=f"redis://127.0.0.1:{free_port()}"), TURNABLE_CLOCK)
+    async with parts.running(), Caller(fastapi_lane(parts)) as api:
+        await api.open()
+        text = await api.metrics()
+    assert value(text, "store_up") == 1
+    assert value(text, "coupon_conservation_error", campaign="spring") == 0
+    assert samples(text, "queue_jobs") == samples(text, "queue_oldest_job_age_seconds") == []
+
+
+async def test_a_damaged_shard_hides_no_campaign_but_its_own(api: Caller, room: Room) -> None:
+    await api.open()
+    await api.open(id="summer", code_prefix="SUN")
+    await room.client.set(state_key("summer", 0), "damaged")
+    text = await api.metrics()
+    assert value(text, "store_up") == 1
+    assert samples(text, "coupon_conservation_error") == [({"campaign": "spring"}, 0)]
+    assert value(text, "queue_jobs", state="queued") == 0
 
 
 async def test_only_so_many_campaigns_get_a_label_of_their_own(
