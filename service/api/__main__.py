@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service.api.app import create_app
+from service.api.leadership import SHARED_METRICS
 from service.api.protocol import FastLaneProtocol
 from service.api.time_slices import ask_for_slices
 from service.logs import configure_logs
@@ -91,7 +92,7 @@ def main() -> int:
     workers = settings().api_workers
     shared_metrics = tempfile.mkdtemp(prefix="tidegate-metrics-") if workers > 1 else None
     if shared_metrics:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared_metrics
+        os.environ[SHARED_METRICS] = shared_metrics
     try:
         uvicorn.run(
             "service.api.__main__:application",

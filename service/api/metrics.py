@@ -15,6 +15,7 @@ from typing import Final, Literal, get_args
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from service.api.leadership import SHARED_METRICS, Leadership
 from service.api.outcome_label import outcome_label
 from service.domain.outcomes import IssuancePaused, IssueOutcome, NotServed, Overloaded, RedeemOutcome
 from service.gate.signals import BatchReport
@@ -78,6 +79,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._leadership = Leadership()
         self._campaigns: set[str] = set()
         self._issues = Counter(
             "tidegate_issue_total", "Requests to issue, by outcome", ["campaign", "outcome"], registry=self.registry
@@ -205,9 +207,12 @@ class Metrics:
         self._outcomes["issue", self._label_of(known)][PAUSED] += 1
 
     def count_transition(self, transition: Transition) -> None:
-        """Count a change of a breaker's state; an override that changes none is not one."""
+        """Count a change of a breaker's state; an override that changes none is not one.
+
+        Every process hears of it, and one of those whose counts are added up counts it.
+        """
         before, after = transition.before, transition.after
-        if before.state is after.state:
+        if before.state is after.state or not self._leadership.is_ours():
             return
         change = (before.state, after.state, after.reason)
         if transition.campaign_id:
@@ -250,7 +255,7 @@ class Metrics:
     def exposition(self) -> bytes:
         """What was counted, in Prometheus' text format; with several API processes, by all of them."""
         self.flush()
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        if SHARED_METRICS not in os.environ:
             return generate_latest(self.registry)
         everyone = CollectorRegistry()
         MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]  # the library has no types here

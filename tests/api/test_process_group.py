@@ -1,14 +1,22 @@
 """A group of processes serves its own calls, sends the others elsewhere in clear words, and votes on what it guards."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
 import pytest
 
 from service.api.app import create_app
+from service.api.leadership import SHARED_METRICS
 from service.api.parts import Parts
 from service.api.process_group import group_of
 from service.settings import Group
 from service.store.keys import BREAKER_BALLOTS
 from tests.api.caller import Caller, contents, refusal, serving, settings
+from tests.api.process import ApiProcess, running_api
 from tests.api.test_documents import CONTRACT, OTHER_PATHS
+from tests.api.test_metrics import value
 from tests.store.desk import TURNABLE_CLOCK, Room
 
 pytestmark = pytest.mark.anyio
@@ -65,3 +73,29 @@ async def test_who_does_not_issue_reports_no_breaker(room: Room, store_url: str)
         said = await till.metrics()
     assert "tidegate_store_up 1.0" in said
     assert "tidegate_breaker_state" not in said
+
+
+async def test_what_two_processes_hear_of_the_breaker_is_counted_once(
+    room: Room, store_url: str, tmp_path: Path
+) -> None:
+    del room
+    counts = {SHARED_METRICS: str(tmp_path)}
+    with (
+        running_api(store_url, tmp_path / "one.log", **counts) as one,
+        running_api(store_url, tmp_path / "other.log", **counts) as other,
+    ):
+        async with operator(one) as here, operator(other) as there:
+            await here.override("forced_closed")
+            async with there.http.stream("GET", "/v1/status/stream") as stream:
+                await here.override("forced_open")
+                await anext(line async for line in stream.aiter_lines() if '"paused"' in line)
+            for caller in (here, there):
+                said = await caller.metrics()
+                assert value(said, "breaker_transitions_total", reason="operator", to="open") == 1
+
+
+@asynccontextmanager
+async def operator(api: ApiProcess) -> AsyncIterator[Caller]:
+    """Somebody in front of that process."""
+    async with httpx.AsyncClient(base_url=api.url, timeout=10, trust_env=False) as http:
+        yield Caller.over(http)
