@@ -230,5 +230,10 @@ def _recount_families(campaigns: list[CampaignFigures]) -> Iterator[Metric]:
         ["campaign", "of"],
         [([ledger.campaign.id, of], getattr(recount, of)) for ledger, recount in counted for of in RECOUNTED],
     )
-    ages = [([ledger.campaign.id], (ledger.now_ms - recount.at_ms) / 1000) for ledger, recount in counted]
+    # Where no recount has ever ended, its age is the campaign's: nobody would miss a figure that never was there.
+    ages = [([of.ledger.campaign.id], (of.ledger.now_ms - _counted_at_ms(of)) / 1000) for of in campaigns]
     yield _gauge("recount_age_seconds", "Since the records were last counted to the end", ["campaign"], ages)
+
+
+def _counted_at_ms(figures: CampaignFigures) -> int:
+    return figures.ledger.campaign.created_at_ms if figures.recount is None else figures.recount.at_ms

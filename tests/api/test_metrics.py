@@ -200,6 +200,24 @@ async def test_the_scheduler_was_seen_when_it_last_left_word_and_of_one_that_nev
     assert value(await api.metrics(), "scheduler_seen_timestamp_seconds") == LAUNCH / 1000
 
 
+async def test_records_that_were_never_counted_to_the_end_grow_older_from_the_first_day_on(
+    api: Caller, parts: Parts, room: Room
+) -> None:
+    await api.open()
+    await api.issue()
+    await room.clock.advance(60_000)
+    text = await api.metrics()
+    assert value(text, "recount_age_seconds", campaign="spring") == 60
+    assert samples(text, "recount_error") == []
+    (campaign,) = await parts.catalogue.list()
+    while not (await parts.recounts.go_on(campaign, 0)).ended:
+        pass
+    await room.clock.advance(5_000)
+    text = await api.metrics()
+    assert value(text, "recount_age_seconds", campaign="spring") == 5
+    assert value(text, "recount_error", of="coupons") == 0
+
+
 async def test_the_status_is_the_one_that_the_campaign_shows(api: Caller, room: Room) -> None:
     window = {"starts_at": "2026-02-07T00:00:00+08:00", "ends_at": "2026-02-08T00:00:00+08:00"}
     await api.open(issue_window=window)
