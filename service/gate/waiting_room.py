@@ -145,17 +145,24 @@ class WaitingRooms:
             await asyncio.sleep(TURN_INTERVAL_S)
 
     async def tick(self) -> None:
-        """Turn every room in use once, and forget those that are no longer. Raises StoreError."""
+        """Turn every room in use once, and forget those that are no longer. Raises StoreError if they are not known.
+
+        A room that cannot be turned, since its server is down or a newer version wrote it, keeps no other waiting.
+        """
         in_use = await self._store.rooms()
         for campaign_id in in_use | self.lines.keys():
-            known = await self._catalogue.find(campaign_id)
-            turned = None if known is None else await self._turn(known, 0)
-            if isinstance(turned, Turned) and (turned.numbers is not None or not turned.line.is_over):
-                if campaign_id in in_use or await self._store.open(campaign_id):
-                    self._keep(campaign_id, turned.line)
-            else:
-                await self._store.close(campaign_id)
-                self.lines.pop(campaign_id, None)
+            with suppress(StoreError):
+                await self._turn_one(campaign_id, campaign_id in in_use)
+
+    async def _turn_one(self, campaign_id: str, is_open: bool) -> None:
+        known = await self._catalogue.find(campaign_id)
+        turned = None if known is None else await self._turn(known, 0)
+        if isinstance(turned, Turned) and (turned.numbers is not None or not turned.line.is_over):
+            if is_open or await self._store.open(campaign_id):
+                self._keep(campaign_id, turned.line)
+        else:
+            await self._store.close(campaign_id)
+            self.lines.pop(campaign_id, None)
 
     async def _take(self, known: KnownCampaign, _shard: int, batch: Sequence[None]) -> list[TakeOutcome]:
         campaign_id = known.campaign.id

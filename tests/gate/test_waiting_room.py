@@ -311,6 +311,20 @@ async def test_a_room_is_closed_in_every_process_once_all_were_called_and_had_th
     assert await tide.take() == [10]
 
 
+@pytest.mark.parametrize(("broken", "sound"), [("spring", "autumn"), ("autumn", "spring")])
+async def test_a_room_that_cannot_be_turned_keeps_no_other_from_its_turn(
+    tide: Tide, room: Room, broken: str, sound: str
+) -> None:
+    desks = {"spring": tide.desk, "autumn": await room.open(id="autumn", code_prefix="FALL")}
+    await tide.pause()
+    for desk in desks.values():
+        assert await tide.processes[0].take(desk.known) == Place(0)
+    await room.client.set(keys.state_key(broken, 0), "what no version has ever written")
+    await tide.reopen()
+    await tide.pass_time(1)
+    assert [process.lines[sound].line.called for process in tide.processes] == [1, 1]
+
+
 async def test_a_full_room_says_so_and_keeps_its_order(room: Room, tide: Tide) -> None:
     del room
     await tide.pause()
