@@ -7,7 +7,7 @@ from service.api.parts import Parts
 from service.api.problems import Answer, Refused, not_found, problem, retry_after
 from service.api.refusals import issue_refusal, utc_text
 from service.domain.outcomes import IssuancePaused, NotServed, StoreUnavailable
-from service.domain.waiting_room import Called, GivenOn
+from service.domain.waiting_room import GRACE_MS, Called, GivenOn, InLine
 from service.store.catalogue import KnownCampaign
 from service.store.scripts import StoreError
 
@@ -68,6 +68,17 @@ def _paused(parts: Parts, known: KnownCampaign, by: str, retry_after_s: int) -> 
     outcome = IssuancePaused(by, retry_after_s)
     parts.metrics.count_unserved("issue", known, outcome)
     return issue_refusal(outcome)
+
+
+def ask_again_in_s(parts: Parts, campaign_id: str, text: str) -> int:
+    """When whoever shows a ticket while nobody is let in should ask again, so that his place is still his by then."""
+    ticket, sight = parts.tickets.open(text), parts.waiting_rooms.lines.get(campaign_id)
+    if ticket is not None and ticket.campaign_id == campaign_id and sight is not None:
+        standing = parts.waiting_rooms.standing(sight, ticket.number)
+        if isinstance(standing, InLine):
+            due = parts.waiting_rooms.due(campaign_id, sight, standing.position)
+            return max(1, math.ceil(due.ask_again_in_ms / 1000))
+    return min(parts.breaker.retry_after_s(campaign_id), GRACE_MS // 2_000)
 
 
 async def is_claimed(

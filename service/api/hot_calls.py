@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from service.api.admission import claim_admitted
+from service.api.admission import ask_again_in_s, claim_admitted
 from service.api.metrics import Whom
 from service.api.parts import Parts
 from service.api.problems import Answer, invalid, not_found, problem
@@ -69,7 +69,7 @@ async def issue(parts: Parts, campaign_id: str, key: bytes, body: bytes, ticket:
 def refused_unread(parts: Parts, campaign_id: str, ticket: bytes = b"") -> Answer | None:
     """The answer, before a body is read, to everybody while a breaker is open, and to newcomers in an overload."""
     if parts.breaker.refuses_everybody(campaign_id):
-        return paused(parts, campaign_id)
+        return paused(parts, campaign_id, ticket=ticket)
     return None if ticket else shed_unread(parts, campaign_id)
 
 
@@ -178,9 +178,11 @@ def redeem_answer(parts: Parts, known: KnownCampaign, code: str | None, outcome:
             return redeem_refusal(outcome)
 
 
-def paused(parts: Parts, campaign_id: str, user_id: str | None = None) -> Answer:
+def paused(parts: Parts, campaign_id: str, user_id: str | None = None, ticket: bytes = b"") -> Answer:
     """What a caller is told whom the breaker does not let in, and when to come back."""
     parts.metrics.count_paused(parts.catalogue.known(campaign_id))
+    if ticket:
+        return _come_back_in(ask_again_in_s(parts, campaign_id, ticket.decode("latin-1")))
     return _come_back_in(parts.breaker.retry_after_s(campaign_id, user_id))
 
 

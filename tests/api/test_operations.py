@@ -217,9 +217,12 @@ async def test_while_the_breaker_is_open_no_issue_reaches_the_store_nor_does_a_s
     async with Caller(fastapi_lane(parts)) as api:
         await api.open()
         await api.override("forced_open")
+        taken = await api.http.post("/v1/campaigns/spring/tickets", json={"user_id": "ann"})
+        in_line = {"Idempotency-Key": "first", "Tidegate-Ticket": taken.json()["ticket"]}
         before = await commands(room)
         for number in range(20):
             assert (await api.issue(f"user-{number}")).status_code == 503
+            assert (await api.http.post("/v1/campaigns/spring/coupons", headers=in_line)).status_code == 503
             assert (await api.http.get("/livez")).json() == {"status": "alive"}
             assert (await api.http.get("/v1/status")).status_code == 200
         assert await commands(room) == before

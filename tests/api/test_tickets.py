@@ -72,9 +72,10 @@ async def issue(
 
 
 async def pass_time(room: Room, parts: Parts, seconds: float) -> None:
-    """Time passes, and the rooms are turned meanwhile as often as they would be."""
+    """Time passes, and the breaker and the rooms are turned meanwhile as often as they would be."""
     for _ in range(round(2 * seconds)):
         await room.clock.advance(500)
+        await parts.breaker.tick()
         await parts.waiting_rooms.tick()
 
 
@@ -178,6 +179,26 @@ async def test_the_breakers_pause_has_a_waiting_room_too_and_a_ticket_outranks_t
     refused = [user for user in users if not parts.breaker.admits("spring", user)]
     assert refused
     assert refusal(await api.issue(refused[0], "another")) == (503, "issuance_paused")
+
+
+@pytest.mark.parametrize("seen", [True, False])
+async def test_whoever_shows_his_ticket_in_a_pause_and_comes_back_when_he_is_told_keeps_his_place(
+    api: Caller, parts: Parts, room: Room, seen: bool
+) -> None:
+    await api.open()
+    await api.override("forced_open", ttl_s=10)
+    ticket = await ticket_of(api)
+    for _stranger in range(5_000):
+        parts.breaker.retry_after_s("spring")
+    if not seen:
+        # As in a process that has just started.
+        parts.waiting_rooms.lines.clear()
+    answer = await issue(api, ticket)
+    assert refusal(answer) == (503, "issuance_paused")
+    while answer.status_code == 503:
+        await pass_time(room, parts, int(answer.headers["retry-after"]))
+        answer = await issue(api, ticket)
+    assert answer.status_code == 201, answer.text
 
 
 async def test_a_place_that_was_called_and_not_used_is_gone_but_its_coupon_would_not_be(
