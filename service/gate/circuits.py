@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
-from service.domain.breaker import BreakerPolicy, BreakerRecord, Issuance, Mode, Override, State
+from service.domain.breaker import BreakerPolicy, BreakerRecord, Issuance, Mode, Override, State, share_permille
 from service.domain.ramp import ALL
 from service.domain.saturation import Sample
 from service.gate.circuit import Circuit, Returns, Times
@@ -137,6 +137,11 @@ class Circuits:
         """Return the shared records that may hold up the campaign's callers: the whole's, and its own if it has one."""
         circuits = [self.whole, self.campaigns.get(campaign_id)]
         return [circuit.record for circuit in circuits if circuit and not self._mode_of(circuit).refuses_nobody]
+
+    def agreed_share_permille(self, campaign_id: str) -> int:
+        """Return how many in a thousand users all replicas let in, whatever this one decides by itself."""
+        records, now_ms = self.records_in_force(campaign_id), self._times().shared_ms
+        return min((share_permille(record, now_ms, self._policy) for record in records), default=ALL)
 
     def status(self, campaign_id: str = WHOLE) -> IssuanceStatus:
         """Return what this process tells the public, of a campaign too: what decides here is the strictest."""

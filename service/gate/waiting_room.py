@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from service.domain.breaker import BreakerPolicy, State, ramp_begins_in_ms, ramp_of, share_permille
+from service.domain.breaker import BreakerPolicy, State, ramp_begins_in_ms, ramp_of
 from service.domain.campaign import CampaignStatus
 from service.domain.outcomes import CampaignNotRunning, Overloaded, StoreUnavailable, UnknownCampaign
-from service.domain.ramp import ALL, Ramp
+from service.domain.ramp import Ramp
 from service.domain.waiting_room import Called, Line, Standing, ask_again_in_ms, served_in_ms, standing
 from service.gate.breaker import Breaker
 from service.gate.group_commit import Bounds, GroupCommit
@@ -181,9 +181,10 @@ class WaitingRooms:
 
     async def _turn(self, known: KnownCampaign, wanted: int) -> Turned | CampaignStatus | None:
         campaign_id = known.campaign.id
-        passed = self._passed.pop(campaign_id, Counter())
+        # The line is all replicas' together: this one's own trouble must not hold it up.
+        share, passed = self._breaker.agreed_share_permille(campaign_id), self._passed.pop(campaign_id, Counter())
         try:
-            turned = await self._store.turn(known, self._share(campaign_id), wanted, passed)
+            turned = await self._store.turn(known, share, wanted, passed)
         except StoreError:
             self._passed[campaign_id] = self._passed.get(campaign_id, Counter()) + passed
             raise
@@ -197,15 +198,6 @@ class WaitingRooms:
         known = self.lines.get(campaign_id)
         if known is None or line.now_ms >= known.line.now_ms:
             self.lines[campaign_id] = Sight(line, self._clock())
-
-    def _share(self, campaign_id: str) -> int:
-        """What all replicas let in. This one's own trouble must not hold up the line that they share."""
-        records, sight = self._breaker.records_in_force(campaign_id), self.lines.get(campaign_id)
-        if sight is None and any(record.state is State.HALF_OPEN for record in records):
-            # Without a line there is no time yet to reckon the ramp by.
-            return max(1, self._breaker.share_permille)
-        now_ms = 0 if sight is None else self.now_ms(sight)
-        return min((share_permille(record, now_ms, self._policy) for record in records), default=ALL)
 
 
 def _count_nothing(_known: KnownCampaign, _outcomes: Sequence[object]) -> None:

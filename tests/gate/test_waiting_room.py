@@ -296,6 +296,19 @@ async def test_while_issuance_recovers_and_nobody_waits_a_ticket_is_called_at_on
     assert not sight.line.waiting
 
 
+async def test_while_one_campaign_recovers_alone_a_ticket_of_it_is_a_place_and_its_neighbour_has_no_line(
+    tide: Tide, room: Room
+) -> None:
+    neighbour = await room.open(id="autumn", code_prefix="FALL")
+    for mode in (Mode.FORCED_OPEN, Mode.AUTO):
+        await tide.breakers[0].override(mode, "mei", "a drill", None, "spring")
+        await tide.pass_time(POLICY.minimum_pause_ms / 1_000)
+    assert {breaker.campaigns["spring"].record.state for breaker in tide.breakers} == {State.HALF_OPEN}
+    assert await tide.take() == [0]
+    assert await tide.take(process=1) == [1]
+    assert await tide.processes[0].take(neighbour.known) == StraightIn()
+
+
 async def test_a_room_is_closed_in_every_process_once_all_were_called_and_had_their_time(
     tide: Tide, room: Room
 ) -> None:
