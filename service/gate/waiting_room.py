@@ -165,7 +165,8 @@ class WaitingRooms:
             self.lines.pop(campaign_id, None)
 
     async def _take(self, known: KnownCampaign, _shard: int, batch: Sequence[None]) -> list[TakeOutcome]:
-        campaign_id = known.campaign.id
+        if known.campaign.id not in self.lines and not await self._finds_room(known):
+            return [RoomFull()] * len(batch)
         turned = await self._turn(known, len(batch))
         if turned is None:
             return [UnknownCampaign()] * len(batch)
@@ -173,11 +174,14 @@ class WaitingRooms:
             return [CampaignNotRunning(turned, None)] * len(batch)
         if turned.numbers is None:
             return [StraightIn()] * len(batch)
-        if campaign_id not in self.lines and not await self._store.open(campaign_id):
-            return [RoomFull()] * len(batch)
-        self._keep(campaign_id, turned.line)
+        self._keep(known.campaign.id, turned.line)
         places: list[TakeOutcome] = [Place(number) for number in turned.numbers]
         return places + [RoomFull()] * (len(batch) - len(places))
+
+    async def _finds_room(self, known: KnownCampaign) -> bool:
+        """Whether the campaign needs no room, or has one: else numbers would be handed out that nobody calls."""
+        turned = await self._turn(known, 0)
+        return not isinstance(turned, Turned) or turned.numbers is None or await self._store.open(known.campaign.id)
 
     async def _turn(self, known: KnownCampaign, wanted: int) -> Turned | CampaignStatus | None:
         campaign_id = known.campaign.id

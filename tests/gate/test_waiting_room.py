@@ -29,7 +29,7 @@ from service.gate.waiting_room import Place, RoomFull, StraightIn, WaitingRooms
 from service.store import keys
 from service.store.breaker_state import SharedBreakerState
 from service.store.pipeline import pipelined
-from service.store.waiting_room import WaitingRoomStore
+from service.store.waiting_room import MAX_ROOMS, WaitingRoomStore
 from tests.api.caller import PATIENT
 from tests.store.desk import TURNABLE_CLOCK, Desk, Room
 
@@ -336,6 +336,15 @@ async def test_a_room_that_cannot_be_turned_keeps_no_other_from_its_turn(
     await tide.reopen()
     await tide.pass_time(1)
     assert [process.lines[sound].line.called for process in tide.processes] == [1, 1]
+
+
+async def test_whoever_finds_all_rooms_in_use_uses_up_no_place(tide: Tide, room: Room) -> None:
+    await tide.pause()
+    await room.client.sadd(keys.ROOMS, *(f"campaign-{number}" for number in range(MAX_ROOMS)))
+    refused = [await tide.processes[0].take(tide.desk.known) for _ in range(5)]
+    assert refused == [RoomFull()] * 5
+    await room.client.srem(keys.ROOMS, "campaign-7")
+    assert await tide.take() == [0]
 
 
 async def test_a_full_room_says_so_and_keeps_its_order(room: Room, tide: Tide) -> None:
