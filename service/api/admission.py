@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from service.api.parts import Parts
 from service.api.problems import Answer, Refused, not_found, problem, retry_after
@@ -12,10 +13,16 @@ from service.store.catalogue import KnownCampaign
 from service.store.scripts import StoreError
 
 
-async def claim_admitted(
-    parts: Parts, known: KnownCampaign, user_id: str, ticket: bytes, claim: bytes
-) -> bytes | Answer:
-    """The claim that the request counts under where people wait in line, or why it must not pass.
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """One who may pass: the claim that his request counts under, and as whom he was called, if he was."""
+
+    claim: bytes
+    called: Called | None = None
+
+
+async def admit(parts: Parts, known: KnownCampaign, user_id: str, ticket: bytes, claim: bytes) -> Admitted | Answer:
+    """Whether the request passes where people wait in line, or why it must not.
 
     A ticket that has been called passes, and counts as the one claim it was taken for; a newcomer, without one,
     passes when nobody waits. Who has his coupon already is told so again in any case.
@@ -30,17 +37,17 @@ async def claim_admitted(
         return refused.answer
 
 
-async def _admit_newcomer(parts: Parts, known: KnownCampaign, user_id: str, claim: bytes) -> bytes | Answer:
+async def _admit_newcomer(parts: Parts, known: KnownCampaign, user_id: str, claim: bytes) -> Admitted | Answer:
     if not parts.breaker.admits(known.campaign.id, user_id):
         return _paused(parts, known, "breaker", parts.breaker.retry_after_s(known.campaign.id, user_id))
     sight = await parts.waiting_rooms.look(known)
     if sight is None or not sight.line.waiting or await is_claimed(parts, known, user_id, claim, issue_refusal):
-        return claim
+        return Admitted(claim)
     due = parts.waiting_rooms.due(known.campaign.id, sight, sight.line.waiting + 1)
     return _paused(parts, known, "operator" if sight.line.paused else "waiting_room", math.ceil(due.in_ms / 1000))
 
 
-async def _admit_ticket(parts: Parts, known: KnownCampaign, user_id: str, text: str) -> bytes | Answer:
+async def _admit_ticket(parts: Parts, known: KnownCampaign, user_id: str, text: str) -> Admitted | Answer:
     ticket = parts.tickets.open(text)
     if ticket is None:
         return problem("ticket_invalid", "This is none of the service's tickets.")
@@ -51,10 +58,9 @@ async def _admit_ticket(parts: Parts, known: KnownCampaign, user_id: str, text: 
         return not_found()
     standing = parts.waiting_rooms.standing(sight, ticket.number)
     if isinstance(standing, Called):
-        parts.waiting_rooms.note_pass(known.campaign.id, standing)
-        return ticket.claim
+        return Admitted(ticket.claim, standing)
     if await is_claimed(parts, known, user_id, ticket.claim, issue_refusal):
-        return ticket.claim
+        return Admitted(ticket.claim)
     if isinstance(standing, GivenOn):
         return problem("ticket_expired", "The place was called, not used, and given on. Take another ticket.")
     due = parts.waiting_rooms.due(known.campaign.id, sight, standing.position)

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from service.api.admission import ask_again_in_s, claim_admitted
+from service.api.admission import admit, ask_again_in_s
 from service.api.metrics import Whom
 from service.api.parts import Parts
 from service.api.problems import Answer, invalid, not_found, problem
@@ -57,12 +57,16 @@ async def issue(parts: Parts, campaign_id: str, key: bytes, body: bytes, ticket:
     if known is None:
         return not_found()
     shard, request = placed(known, wish)
+    called = None
     if in_line:
-        claim = await claim_admitted(parts, known, request.user_id, ticket, request.key_digest)
-        if isinstance(claim, Answer):
-            return claim
-        request = replace(request, key_digest=claim)
+        admitted = await admit(parts, known, request.user_id, ticket, request.key_digest)
+        if isinstance(admitted, Answer):
+            return admitted
+        request, called = replace(request, key_digest=admitted.claim), admitted.called
     outcome = await parts.issuing.submit(known, shard, request)
+    if called is not None and isinstance(outcome, Issued):
+        # A place is used up by its coupon alone: who was refused comes again, who is told again used it before.
+        parts.waiting_rooms.note_pass(campaign_id, called)
     return issue_answer(parts, known, shard, request, outcome, "ticket_holder" if ticket else "newcomer")
 
 

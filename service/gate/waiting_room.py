@@ -119,7 +119,7 @@ class WaitingRooms:
         return standing(sight.line, number, self.now_ms(sight))
 
     def note_pass(self, campaign_id: str, called: Called) -> None:
-        """Count one who came when he was called."""
+        """Count one who came when he was called, and got his coupon."""
         self._passed.setdefault(campaign_id, Counter())[called.call] += 1
 
     def due(self, campaign_id: str, sight: Sight, position: int) -> Due:

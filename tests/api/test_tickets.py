@@ -222,6 +222,22 @@ async def test_a_place_that_was_called_and_not_used_is_gone_but_its_coupon_would
     assert (await api.issue("ann")).status_code == 201
 
 
+async def test_a_place_is_used_once_by_the_coupon_that_it_gives_however_often_its_holder_asks(
+    api: Caller, parts: Parts, room: Room
+) -> None:
+    await api.open(user_rate={"per_second": 0.1, "burst": 1})
+    await api.issue("ann", "another")
+    await api.tell("pause")
+    ticket, *_never_used = [await ticket_of(api, user) for user in ("ann", "bob", "eve")]
+    await api.tell("resume")
+    await pass_time(room, parts, 3)
+    assert refusal(await issue(api, ticket)) == (429, "rate_limited")
+    await pass_time(room, parts, 10)
+    assert [(await issue(api, ticket)).status_code for _ in range(3)] == [201] * 3
+    await pass_time(room, parts, GRACE_MS / 1000)
+    assert 'tidegate_waiting_room_abandoned_total{campaign="spring"} 2.0' in await api.metrics()
+
+
 async def test_no_ticket_but_ones_own_passes(api: Caller, parts: Parts, room: Room) -> None:
     await api.open()
     await api.open(id="autumn", code_prefix="FALL")
