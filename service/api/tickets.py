@@ -47,7 +47,10 @@ RequestKey = Annotated[
 async def take_ticket(
     campaign_id: CampaignName, request: TicketRequest, parts: PartsOf, response: Response, key: RequestKey = None
 ) -> Ticket:
-    """Take a place in line while issuance is paused or recovers. 200 without a ticket: nobody waits, go straight in."""
+    """Take a place in line before the start, or while issuance is paused or recovers.
+
+    200 without a ticket: nobody waits, go straight in.
+    """
     known = await parts.catalogue.find(campaign_id)
     if known is None:
         raise Refused(not_found())

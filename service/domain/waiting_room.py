@@ -36,6 +36,7 @@ class Line:
 
     `called` is the first number not called yet, `calls` are those still in their grace, or just past it.
     `opened_at_ms` is None while nobody is let in; `paused` is the operator's word, the breaker's stands elsewhere.
+    Before `starts_at_ms`, which is 0 for a campaign without an issue window, nobody is let in at all.
     """
 
     now_ms: int
@@ -45,6 +46,7 @@ class Line:
     next_number: int
     called: int
     calls: tuple[Call, ...]
+    starts_at_ms: int = 0
 
     @property
     def waiting(self) -> int:

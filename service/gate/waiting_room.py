@@ -124,7 +124,8 @@ class WaitingRooms:
 
     def due(self, campaign_id: str, sight: Sight, position: int) -> Due:
         """When the position is served, as far as anybody knows."""
-        now_ms, begins_in_ms = self.now_ms(sight), UNKNOWN_OPENING_MS if sight.line.paused else 0
+        now_ms = self.now_ms(sight)
+        begins_in_ms = max(sight.line.starts_at_ms - now_ms, UNKNOWN_OPENING_MS if sight.line.paused else 0)
         ramp = Ramp(self._policy.ramp_start_permille, self._policy.ramp_ms)
         for record in self._breaker.records_in_force(campaign_id):
             if record.state is not State.CLOSED:

@@ -66,9 +66,10 @@ class WaitingRoomStore:
             msgpack.packb([number for pair in passed.items() for number in pair]),
         )
         match reply:
-            case [b"line", now_ms, opened_at_ms, paused, rate, next_number, called, first, places, flat, abandoned]:
+            case [b"line", now_ms, opened_at_ms, paused, *numbers, flat, abandoned, starts_at_ms]:
+                rate, next_number, called, first, places = numbers
                 calls = tuple(Call(at_ms, number) for at_ms, number in zip(flat[::3], flat[1::3], strict=True))
-                line = Line(now_ms, opened_at_ms or None, bool(paused), rate, next_number, called, calls)
+                line = Line(now_ms, opened_at_ms or None, bool(paused), rate, next_number, called, calls, starts_at_ms)
                 return Turned(line, None if places < 0 else range(first, first + places), abandoned)
             case [b"not_running", status]:
                 return CampaignStatus(status.decode())

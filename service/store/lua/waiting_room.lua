@@ -5,7 +5,7 @@
 --          the most that may wait, places wanted, MessagePack of passes: a call's first number, how many passed, …
 -- Returns  false for an unknown shard; {not_running, status}; else {line, now, opened_at or 0, 1 if the operator has
 --          paused the campaign, rate, next number, called, first place handed out, places, {at, first, passed, …},
---          how many of those called had not come when their calls ended just now};
+--          how many of those called had not come when their calls ended just now, start of the issue window or 0};
 --          places is -1 where nobody waits and everybody may go straight in
 -- The line's pace is exact: the ramp's area times the rate. Places that nobody used come back to those behind, but add
 -- at most a tenth to the pace.
@@ -109,7 +109,8 @@ local function call_next()
 end
 
 note_passes()
-local is_shut = paused or share == 0
+local starts_at = config.starts_at or 0
+local is_shut = paused or share == 0 or now < starts_at
 if is_shut then
   shut()
 else
@@ -143,4 +144,4 @@ if changed and in_use and room.next > 0 then
   redis.call('HSET', room_key, unpack(fields))
 end
 return { 'line', now, room.opened_at, paused and 1 or 0, rate, room.next, room.called, first, places, flat,
-  abandoned }
+  abandoned, starts_at }
