@@ -104,6 +104,23 @@ async def test_whatever_happens_no_more_pass_than_the_ramp_lets_through(room: Ro
         assert len(passes) <= let_through + 1, f"seed {seed}"
 
 
+async def test_a_pause_calls_no_wholly_used_call_again_and_counts_nobody_as_abandoned_who_was_served_before_it(
+    room: Room,
+) -> None:
+    desk = await room.open(issue_rate=Rate(10_000, 1))
+    await turned(room, desk, share=0, wanted=15)
+    await turned(room, desk)
+    for called in (5, 15):
+        await room.clock.advance(1_000)
+        assert (await turned(room, desk)).line.called == called
+    assert (await turned(room, desk, share=0, c0=5, c5=8)).line.called == 5
+    abandoned = (await turned(room, desk)).abandoned
+    for _ in range(40):
+        await room.clock.advance(1_000)
+        abandoned += (await turned(room, desk)).abandoned
+    assert abandoned == 2
+
+
 async def test_what_was_claimed_is_known_of_each(room: Room) -> None:
     desk = await room.open()
     await desk.issue("ann", "first")

@@ -11,7 +11,7 @@
 -- at most a tenth to the pace.
 local TICKET, SLOT_MS, STEP_MS, MOST_STEP_MS = 1000000, 1000, 200, 1000
 local GIVEN_ON_DIVISOR = 10
-local CREDIT_FIELDS = { 'next', 'called', 'credit', 'returned', 'turned_at', 'opened_at' }
+local CREDIT_FIELDS = { 'next', 'called', 'credit', 'returned', 'turned_at', 'opened_at', 'served' }
 
 local state = load_state(KEYS[1])
 if not state then
@@ -50,9 +50,21 @@ local function note_passes()
   end
 end
 
--- Nobody is let in: whoever was called and has not come is in line again, at its head.
+local function unused_of_first_call()
+  local call, following = room.calls[1], room.calls[2]
+  return math.max(0, (following and following.first or room.called) - call.first - call.passed)
+end
+
+-- Nobody is let in: whoever was called and has not come is in line again, at its head. Some numbers among theirs were
+-- served: these are called once more, but nobody can come for them.
 local function shut()
   if room.opened_at > 0 then
+    while room.calls[1] and unused_of_first_call() == 0 do
+      table.remove(room.calls, 1)
+    end
+    for _, call in ipairs(room.calls) do
+      room.served = room.served + call.passed
+    end
     room.called = room.calls[1] and room.calls[1].first or room.called
     room.calls, room.credit, room.opened_at = {}, 0, 0
     changed = true
@@ -61,12 +73,11 @@ end
 
 local function end_calls()
   while room.calls[1] and room.calls[1].at + counting_ms <= now do
-    local ended = table.remove(room.calls, 1)
-    local following = room.calls[1] and room.calls[1].first or room.called
-    local unused = math.max(0, following - ended.first - ended.passed)
-    room.returned = room.returned + unused * TICKET
-    abandoned = abandoned + unused
-    changed = true
+    local unused = unused_of_first_call()
+    local served = math.min(unused, room.served)
+    table.remove(room.calls, 1)
+    room.returned, room.served = room.returned + unused * TICKET, room.served - served
+    abandoned, changed = abandoned + unused - served, true
   end
 end
 
