@@ -1,11 +1,10 @@
 """Who passes where people wait in line: what issue asks when a request shows a ticket, or its campaign has a line."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.api.parts import Parts
-from service.api.problems import Answer, Refused, not_found, problem, retry_after
+from service.api.problems import Answer, not_found, problem, retry_after
 from service.api.refusals import issue_refusal, utc_text
 from service.domain.outcomes import IssuancePaused, NotServed, StoreUnavailable
 from service.domain.waiting_room import GRACE_MS, Called, GivenOn, InLine
@@ -21,8 +20,10 @@ class Admitted:
     called: Called | None = None
 
 
-async def admit(parts: Parts, known: KnownCampaign, user_id: str, ticket: bytes, claim: bytes) -> Admitted | Answer:
-    """Whether the request passes where people wait in line, or why it must not.
+async def admit(
+    parts: Parts, known: KnownCampaign, user_id: str, ticket: bytes, claim: bytes
+) -> Admitted | Answer | NotServed:
+    """Whether the request passes where people wait in line, why it must not, or why nobody can tell now.
 
     A ticket that has been called passes, and counts as the one claim it was taken for; a newcomer, without one,
     passes when nobody waits. Who has his coupon already is told so again in any case.
@@ -32,22 +33,24 @@ async def admit(parts: Parts, known: KnownCampaign, user_id: str, ticket: bytes,
             return await _admit_newcomer(parts, known, user_id, claim)
         return await _admit_ticket(parts, known, user_id, ticket.decode("latin-1"))
     except StoreError:
-        return issue_refusal(StoreUnavailable())
-    except Refused as refused:
-        return refused.answer
+        return StoreUnavailable()
 
 
-async def _admit_newcomer(parts: Parts, known: KnownCampaign, user_id: str, claim: bytes) -> Admitted | Answer:
+async def _admit_newcomer(
+    parts: Parts, known: KnownCampaign, user_id: str, claim: bytes
+) -> Admitted | Answer | NotServed:
     if not parts.breaker.admits(known.campaign.id, user_id):
         return _paused(parts, known, "breaker", parts.breaker.retry_after_s(known.campaign.id, user_id))
     sight = await parts.waiting_rooms.look(known)
-    if sight is None or not sight.line.waiting or await is_claimed(parts, known, user_id, claim, issue_refusal):
+    if sight is None or not sight.line.waiting:
         return Admitted(claim)
+    if (again := await _admitted_again(parts, known, user_id, claim)) is not None:
+        return again
     due = parts.waiting_rooms.due(known.campaign.id, sight, sight.line.waiting + 1)
     return _paused(parts, known, "operator" if sight.line.paused else "waiting_room", math.ceil(due.in_ms / 1000))
 
 
-async def _admit_ticket(parts: Parts, known: KnownCampaign, user_id: str, text: str) -> Admitted | Answer:
+async def _admit_ticket(parts: Parts, known: KnownCampaign, user_id: str, text: str) -> Admitted | Answer | NotServed:
     ticket = parts.tickets.open(text)
     if ticket is None:
         return problem("ticket_invalid", "This is none of the service's tickets.")
@@ -59,8 +62,8 @@ async def _admit_ticket(parts: Parts, known: KnownCampaign, user_id: str, text: 
     standing = parts.waiting_rooms.standing(sight, ticket.number)
     if isinstance(standing, Called):
         return Admitted(ticket.claim, standing)
-    if await is_claimed(parts, known, user_id, ticket.claim, issue_refusal):
-        return Admitted(ticket.claim)
+    if (again := await _admitted_again(parts, known, user_id, ticket.claim)) is not None:
+        return again
     if isinstance(standing, GivenOn):
         return problem("ticket_expired", "The place was called, not used, and given on. Take another ticket.")
     due = parts.waiting_rooms.due(known.campaign.id, sight, standing.position)
@@ -87,11 +90,11 @@ def ask_again_in_s(parts: Parts, campaign_id: str, text: str) -> int:
     return min(parts.breaker.retry_after_s(campaign_id), GRACE_MS // 2_000)
 
 
-async def is_claimed(
-    parts: Parts, known: KnownCampaign, user_id: str, claim: bytes, refusal: Callable[[NotServed], Answer]
-) -> bool:
-    """Whether the user has his coupon already. Raises Refused, with that `refusal`, where nobody can tell now."""
-    outcome = await parts.waiting_rooms.is_claimed(known, user_id, claim)
-    if isinstance(outcome, bool):
-        return outcome
-    raise Refused(refusal(outcome))
+async def _admitted_again(
+    parts: Parts, known: KnownCampaign, user_id: str, claim: bytes
+) -> Admitted | NotServed | None:
+    """One who has his coupon under the claim already, None if he has not, or why nobody can tell now."""
+    claimed = await parts.waiting_rooms.is_claimed(known, user_id, claim)
+    if isinstance(claimed, bool):
+        return Admitted(claim) if claimed else None
+    return claimed

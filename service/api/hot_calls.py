@@ -21,6 +21,7 @@ from service.domain.outcomes import (
     IssuancePaused,
     Issued,
     IssueOutcome,
+    NotServed,
     Overloaded,
     Redeemed,
     RedeemOutcome,
@@ -50,16 +51,19 @@ async def issue(parts: Parts, campaign_id: str, key: bytes, body: bytes, ticket:
     wish = read_wish(key, body) if in_line else read_issue(parts, campaign_id, key, body)
     if isinstance(wish, Answer):
         return wish
+    whom: Whom = "ticket_holder" if ticket else "newcomer"
     try:
         known = parts.catalogue.known(campaign_id) or await parts.catalogue.find(campaign_id)
     except StoreError:
-        return issue_refusal(StoreUnavailable())
+        return _issue_unserved(parts, None, StoreUnavailable(), whom)
     if known is None:
         return not_found()
     shard, request = placed(known, wish)
     called = None
     if in_line:
         admitted = await admit(parts, known, request.user_id, ticket, request.key_digest)
+        if isinstance(admitted, NotServed):
+            return _issue_unserved(parts, known, admitted, whom)
         if isinstance(admitted, Answer):
             return admitted
         request, called = replace(request, key_digest=admitted.claim), admitted.called
@@ -67,7 +71,7 @@ async def issue(parts: Parts, campaign_id: str, key: bytes, body: bytes, ticket:
     if called is not None and isinstance(outcome, Issued):
         # A place is used up by its coupon alone: who was refused comes again, who is told again used it before.
         parts.waiting_rooms.note_pass(campaign_id, called)
-    return issue_answer(parts, known, shard, request, outcome, "ticket_holder" if ticket else "newcomer")
+    return issue_answer(parts, known, shard, request, outcome, whom)
 
 
 def refused_unread(parts: Parts, campaign_id: str, ticket: bytes = b"") -> Answer | None:
@@ -80,8 +84,7 @@ def refused_unread(parts: Parts, campaign_id: str, ticket: bytes = b"") -> Answe
 def shed_unread(parts: Parts, campaign_id: str) -> Answer | None:
     """The answer to a newcomer, before his body is read, while the places left are kept for those who waited before."""
     if parts.issuing.is_nearly_full or parts.breaker.sheds_newcomers:
-        parts.metrics.count_unserved("issue", parts.catalogue.known(campaign_id), OVERLOADED)
-        return issue_refusal(OVERLOADED)
+        return _issue_unserved(parts, parts.catalogue.known(campaign_id), OVERLOADED, "newcomer")
     return None
 
 
@@ -129,8 +132,7 @@ def issue_answer(
         case Replayed():
             return Answer(201, parts.spelling(known).issued(shard, request.user_id, outcome), REPLAYED)
         case Overloaded() | StoreUnavailable():
-            parts.metrics.count_unserved("issue", known, outcome, whom)
-            return issue_refusal(outcome)
+            return _issue_unserved(parts, known, outcome, whom)
         case _:
             return issue_refusal(outcome)
 
@@ -143,7 +145,7 @@ async def redeem(parts: Parts, code: str, body: bytes) -> Answer:
     try:
         found = await parts.catalogue.find_coupon(code)
     except StoreError:
-        return redeem_refusal(StoreUnavailable())
+        return _redeem_unserved(parts, None, StoreUnavailable())
     if found is None:
         return redeem_refusal(UnknownCode())
     known, address = found
@@ -176,8 +178,7 @@ def redeem_answer(parts: Parts, known: KnownCampaign, code: str | None, outcome:
             body = parts.spelling(known).redemption(outcome.redemption, code)
             return Answer(201, body, REPLAYED)
         case Overloaded() | StoreUnavailable():
-            parts.metrics.count_unserved("redeem", known, outcome, "redemption")
-            return redeem_refusal(outcome)
+            return _redeem_unserved(parts, known, outcome)
         case _:
             return redeem_refusal(outcome)
 
@@ -188,6 +189,16 @@ def paused(parts: Parts, campaign_id: str, user_id: str | None = None, ticket: b
     if ticket:
         return _come_back_in(ask_again_in_s(parts, campaign_id, ticket.decode("latin-1")))
     return _come_back_in(parts.breaker.retry_after_s(campaign_id, user_id))
+
+
+def _issue_unserved(parts: Parts, known: KnownCampaign | None, outcome: NotServed, whom: Whom) -> Answer:
+    parts.metrics.count_unserved("issue", known, outcome, whom)
+    return issue_refusal(outcome)
+
+
+def _redeem_unserved(parts: Parts, known: KnownCampaign | None, outcome: NotServed) -> Answer:
+    parts.metrics.count_unserved("redeem", known, outcome, "redemption")
+    return redeem_refusal(outcome)
 
 
 @lru_cache(maxsize=1024)

@@ -8,7 +8,6 @@ from typing import Annotated, Final, assert_never
 
 from fastapi import APIRouter, Header, Path, Response
 
-from service.api.admission import is_claimed
 from service.api.door import PartsOf
 from service.api.hot_calls import DIGEST_BYTES, MAX_KEY_BYTES
 from service.api.parts import Parts
@@ -20,6 +19,7 @@ from service.domain.tickets import CLAIM_BYTES, MAX_TICKET_LENGTH
 from service.domain.tickets import Ticket as SealedTicket
 from service.domain.waiting_room import MAX_WAITING, Called, GivenOn, InLine
 from service.gate.waiting_room import Place, RoomFull, Sight, StraightIn
+from service.store.catalogue import KnownCampaign
 
 router = APIRouter(prefix="/v1", tags=["waiting room"])
 
@@ -102,9 +102,16 @@ async def read_ticket(
     if opened is None or known is None or sight is None:
         raise Refused(not_found())
     shown = _shown(parts, sight, ticket, opened, response)
-    if shown.status != "waiting" and await is_claimed(parts, known, opened.user_id, opened.claim, not_served):
+    if shown.status != "waiting" and await _is_used(parts, known, opened):
         return shown.model_copy(update={"status": "used"})
     return shown
+
+
+async def _is_used(parts: Parts, known: KnownCampaign, ticket: SealedTicket) -> bool:
+    outcome = await parts.waiting_rooms.is_claimed(known, ticket.user_id, ticket.claim)
+    if isinstance(outcome, bool):
+        return outcome
+    raise Refused(not_served(outcome))
 
 
 def _claim_of(key: str) -> bytes:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from service.domain.breaker import BreakerPolicy, State, ramp_begins_in_ms, ramp_of
-from service.domain.campaign import CampaignStatus
 from service.domain.outcomes import CampaignNotRunning, Overloaded, StoreUnavailable, UnknownCampaign
 from service.domain.ramp import Ramp
 from service.domain.waiting_room import Called, Line, Standing, ask_again_in_ms, served_in_ms, standing
@@ -171,8 +170,8 @@ class WaitingRooms:
         turned = await self._turn(known, len(batch))
         if turned is None:
             return [UnknownCampaign()] * len(batch)
-        if isinstance(turned, CampaignStatus):
-            return [CampaignNotRunning(turned, None)] * len(batch)
+        if isinstance(turned, CampaignNotRunning):
+            return [turned] * len(batch)
         if turned.numbers is None:
             return [StraightIn()] * len(batch)
         self._keep(known.campaign.id, turned.line)
@@ -184,7 +183,7 @@ class WaitingRooms:
         turned = await self._turn(known, 0)
         return not isinstance(turned, Turned) or turned.numbers is None or await self._store.open(known.campaign.id)
 
-    async def _turn(self, known: KnownCampaign, wanted: int) -> Turned | CampaignStatus | None:
+    async def _turn(self, known: KnownCampaign, wanted: int) -> Turned | CampaignNotRunning | None:
         campaign_id = known.campaign.id
         # The line is all replicas' together: this one's own trouble must not hold it up.
         share, passed = self._breaker.agreed_share_permille(campaign_id), self._passed.pop(campaign_id, Counter())

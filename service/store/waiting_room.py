@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from service.domain.breaker import BreakerPolicy
 from service.domain.campaign import CampaignStatus
+from service.domain.outcomes import CampaignNotRunning
 from service.domain.waiting_room import COUNTING_MS, GRACE_MS, MAX_WAITING, Call, Line
 from service.store import keys
 from service.store.catalogue import KnownCampaign
@@ -47,11 +48,11 @@ class WaitingRoomStore:
 
     async def turn(
         self, known: KnownCampaign, share_permille: int, wanted: int, passed: Mapping[int, int]
-    ) -> Turned | CampaignStatus | None:
+    ) -> Turned | CampaignNotRunning | None:
         """Bring the line to the present moment and hand out as many of the `wanted` places as there are.
 
-        `passed` counts those who came, by the first number of their call. The status is told instead where a campaign
-        issues nothing any more or not yet; None is for one that the store does not know.
+        `passed` counts those who came, by the first number of their call. Where a campaign issues nothing any more, or
+        nothing yet and nobody waits, that is told instead; None is for one that the store does not know.
         """
         reply = await self._scripts.run(
             "waiting_room",
@@ -71,8 +72,8 @@ class WaitingRoomStore:
                 calls = tuple(Call(at_ms, number) for at_ms, number in zip(flat[::3], flat[1::3], strict=True))
                 line = Line(now_ms, opened_at_ms or None, bool(paused), rate, next_number, called, calls, starts_at_ms)
                 return Turned(line, None if places < 0 else range(first, first + places), abandoned)
-            case [b"not_running", status]:
-                return CampaignStatus(status.decode())
+            case [b"not_running", status, starts_in_ms]:
+                return CampaignNotRunning(CampaignStatus(status.decode()), starts_in_ms if starts_in_ms >= 0 else None)
             case _:
                 return None
 

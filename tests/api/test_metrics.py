@@ -9,11 +9,14 @@ from service.api.parts import Parts
 from service.domain.breaker import Mode
 from service.domain.campaign import CampaignStatus
 from service.domain.outcomes import Overloaded
+from service.domain.tickets import Ticket
 from service.domain.webhooks import Health
 from service.gate.signals import BatchReport
 from service.store.keys import state_key
-from tests.api.caller import Caller, settings
+from tests.api.caller import Caller, refusal, settings
+from tests.api.test_tickets import issue, ticket_of
 from tests.store.desk import LAUNCH, TURNABLE_CLOCK, Room
+from tests.store.server import StoreServer
 from tests.story.running import free_port
 from tests.story.test_deploy import COUNTERS_AND_GAUGES, HISTOGRAMS
 
@@ -166,6 +169,25 @@ async def test_what_happened_is_counted_by_outcome(api: Caller) -> None:
     assert (durations["redeem", "2xx"], durations["redeem", "4xx"]) == (2, 1)
     assert value(text, "batch_size_count", verb="issue") == value(text, "store_call_seconds_count", verb="issue") == 5
     assert value(text, "breaker_transitions_total") == 1
+
+
+async def test_what_never_came_to_a_batch_because_the_store_is_away_is_counted_too(own_store: StoreServer) -> None:
+    parts = Parts(settings(own_store.url))
+    async with parts.running(), Caller(fastapi_lane(parts)) as api:
+        for campaign, prefix in (("spring", "QWEN"), ("summer", "SUN")):
+            await api.open(id=campaign, code_prefix=prefix, validity={"timezone": "UTC", "duration": "P7D"})
+            code = (await api.issue(campaign=campaign)).json()["code"]
+        await api.tell("pause")
+        ticket = await ticket_of(api)
+        own_store.kill()
+        in_vain = [await api.issue("newcomer"), await issue(api, ticket)]
+        in_vain += [await issue(api, parts.tickets.seal(Ticket("summer", 0, bytes(8), "ann")), campaign="summer")]
+        in_vain += [await api.issue(campaign="autumn"), await api.redeem(code.replace("SUN", "OTHER"))]
+        assert [refusal(answer) for answer in in_vain] == [(503, "store_unavailable")] * 5
+        text = await api.metrics()
+    unserved = {own["campaign"]: n for own, n in samples(text, "issue_total") if own["outcome"] == "store_unavailable"}
+    assert unserved == {"spring": 2, "summer": 1, "other": 1}
+    assert value(text, "redeem_total", campaign="other", outcome="store_unavailable") == 1
 
 
 async def test_what_the_store_says_is_shown(api: Caller, room: Room) -> None:

@@ -287,18 +287,13 @@ async def test_a_campaign_that_is_not_running_has_no_line(api: Caller) -> None:
     assert (refusal(refused), refused.json()["campaign_status"]) == ((409, "campaign_not_running"), "stopped")
 
 
-@pytest.mark.parametrize("paused", [True, False])
-async def test_a_place_taken_before_the_campaigns_start_is_called_when_it_starts(
-    api: Caller, parts: Parts, room: Room, paused: bool
+async def test_a_place_taken_in_a_pause_before_the_campaigns_start_is_called_when_it_starts(
+    api: Caller, parts: Parts, room: Room
 ) -> None:
-    starts_at = datetime.fromtimestamp(room.clock.now_ms / 1000 + 60, UTC)
-    ends_at = starts_at + timedelta(hours=1)
-    await api.open(issue_window={"starts_at": starts_at.isoformat(), "ends_at": ends_at.isoformat()})
-    if paused:
-        await api.tell("pause")
+    starts_at = await open_in_a_minute(api, room)
+    await api.tell("pause")
     ticket = await ticket_of(api)
-    if paused:
-        await api.tell("resume")
+    await api.tell("resume")
     await pass_time(room, parts, 40)
     waiting = await stands(api, ticket)
     assert (waiting["status"], waiting["position"]) == ("waiting", 1)
@@ -306,6 +301,22 @@ async def test_a_place_taken_before_the_campaigns_start_is_called_when_it_starts
     assert refusal(await issue(api, ticket)) == (503, "ticket_not_due")
     await pass_time(room, parts, 21)
     assert (await issue(api, ticket)).status_code == 201
+
+
+async def test_nobody_begins_a_line_before_the_campaigns_start(api: Caller, parts: Parts, room: Room) -> None:
+    await open_in_a_minute(api, room)
+    refused = await take(api)
+    assert (refusal(refused), refused.headers["retry-after"]) == ((409, "campaign_not_running"), "60")
+    await pass_time(room, parts, 61)
+    assert not parts.waiting_rooms.lines
+    assert (await api.issue("bob")).status_code == 201
+
+
+async def open_in_a_minute(api: Caller, room: Room) -> datetime:
+    starts_at = datetime.fromtimestamp(room.clock.now_ms / 1000 + 60, UTC)
+    ends_at = starts_at + timedelta(hours=1)
+    await api.open(issue_window={"starts_at": starts_at.isoformat(), "ends_at": ends_at.isoformat()})
+    return starts_at
 
 
 async def test_without_a_store_there_are_no_tickets_and_a_clear_word(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from service.domain.campaign import CampaignStatus
 from service.domain.money import Rate
+from service.domain.outcomes import CampaignNotRunning
 from service.domain.ramp import ALL
 from service.domain.waiting_room import GRACE_MS, Call, Line
 from service.store.waiting_room import MAX_ROOMS, Turned, WaitingRoomStore
@@ -70,7 +71,7 @@ async def test_a_campaign_that_nobody_waits_for_has_no_room(room: Room) -> None:
     await turned(room, desk, share=0)
     assert await room.client.exists(ROOM_KEY) == 0
     stopped = await room.open(id="autumn", code_prefix="FALL", status=CampaignStatus.STOPPED)
-    assert await rooms(room).turn(stopped.known, 0, 1, {}) is CampaignStatus.STOPPED
+    assert await rooms(room).turn(stopped.known, 0, 1, {}) == CampaignNotRunning(CampaignStatus.STOPPED, None)
 
 
 @pytest.mark.parametrize("seed", range(12))

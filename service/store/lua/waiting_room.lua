@@ -3,10 +3,10 @@
 -- KEYS[1]  the first shard's state
 -- ARGV     share of the users let in (permille), ramp (ms), its start (permille), shards, how long a call counts (ms),
 --          the most that may wait, places wanted, MessagePack of passes: a call's first number, how many passed, …
--- Returns  false for an unknown shard; {not_running, status}; else {line, now, opened_at or 0, 1 if the operator has
---          paused the campaign, rate, next number, called, first place handed out, places, {at, first, passed, …},
---          how many of those called had not come when their calls ended just now, start of the issue window or 0};
---          places is -1 where nobody waits and everybody may go straight in
+-- Returns  false for an unknown shard; {not_running, status, starts_in or -1}; else {line, now, opened_at or 0, 1 if the
+--          operator has paused the campaign, rate, next number, called, first place handed out, places,
+--          {at, first, passed, …}, how many of those called had not come when their calls ended just now, start of the
+--          issue window or 0}; places is -1 where nobody waits and everybody may go straight in
 -- The line's pace is exact: the ramp's area times the rate. Places that nobody used come back to those behind, but add
 -- at most a tenth to the pace.
 local TICKET, SLOT_MS, STEP_MS, MOST_STEP_MS = 1000000, 1000, 200, 1000
@@ -23,7 +23,7 @@ local wanted, passes = tonumber(ARGV[7]), cmsgpack.unpack(ARGV[8])
 local config, now = state.config, now_ms()
 local paused = config.status == 'paused'
 if wanted > 0 and not paused and config.status ~= 'scheduled' and config.status ~= 'running' then
-  return { 'not_running', config.status }
+  return { 'not_running', config.status, -1 }
 end
 
 local room_key = key_of(KEYS[1], 'room')
@@ -35,6 +35,12 @@ end
 local flat = stored[1] and cmsgpack.unpack(stored[1]) or {}
 for i = 1, #flat, 3 do
   room.calls[#room.calls + 1] = { at = flat[i], first = flat[i + 1], passed = flat[i + 2] }
+end
+-- Before the start there is nothing to wait for, unless a pause had people wait already: a line that one early visitor
+-- begins would be in everybody's way when the campaign opens.
+local starts_at = config.starts_at or 0
+if now < starts_at and room.next == room.called and not paused and share > 0 then
+  return { 'not_running', 'scheduled', starts_at - now }
 end
 local rate, had_calls = config.issue_rate.per_second_milli * shards, #room.calls > 0
 local changed, abandoned = false, 0
@@ -120,7 +126,6 @@ local function call_next()
 end
 
 note_passes()
-local starts_at = config.starts_at or 0
 local is_shut = paused or share == 0 or now < starts_at
 if is_shut then
   shut()
