@@ -84,8 +84,9 @@ async def change_campaign(
             detail = f"{given_out} coupons are issued already in one of {old.shards} shards."
             raise Refused(problem("max_coupons_below_issued", detail, issued=given_out))
         case None:
-            log.info("campaign changed", campaign=campaign_id, version=new.version, actor=actor)
-            return await _shown(parts, new, response)
+            changed = await _load(parts, campaign_id)
+            log.info("campaign changed", campaign=campaign_id, version=changed.version, actor=actor)
+            return await _shown(parts, changed, response)
 
 
 @router.post("/{campaign_id}/start")

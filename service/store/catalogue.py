@@ -205,27 +205,24 @@ class Catalogue:
         """Put the new version in the old one's place. Raises Stale when the old one is not the one in force.
 
         A shard refuses a cap below what it has given out; then the old values come back as a version of their own.
+        Where caps become lower and anything else changes too, they do so in a version of their own before it, so that
+        nothing of a change that is refused holds in any shard.
         """
-        if await self.align(old) is not None:
-            raise Stale(f"version {old.version} of campaign {old.id} was refused")
-        await self._replace(old, new)
-        refused = await self.align(new)
-        if refused is None and await self.load(new.id) != new:
-            raise Stale(f"campaign {new.id} was changed at the same time")
-        return refused
+        lowered = _with_lower_caps(old, new)
+        if lowered in (new, replace(old, version=new.version)):
+            return await self._change(old, new)
+        refused = await self._change(old, lowered)
+        return refused or await self._change(lowered, replace(new, version=lowered.version + 1))
 
     async def align(self, campaign: Campaign) -> CapBelowIssued | None:
         """Give every shard the campaign's configuration; a shard that has this version or a newer one keeps it.
 
         A version that a shard refuses is taken back, here and not by whoever made it, since that process may have died.
         """
-        for shard in range(campaign.shards):
-            state_key = keys.state_key(campaign.id, shard)
-            word, *given_out = await self._scripts.run("configure", [state_key], pack_configuration(campaign, shard))
-            if word != b"configured":
-                await self._take_back(campaign)
-                return CapBelowIssued("budget" if word == b"budget_below_committed" else "max_coupons", given_out[0])
-        return None
+        refused = await self._configure(campaign)
+        if refused is not None:
+            await self._take_back(campaign)
+        return refused
 
     async def ledger(self, campaign: Campaign) -> CampaignLedger:
         """The campaign's live figures; shards that a crash left behind are brought along first."""
@@ -261,6 +258,23 @@ class Catalogue:
         assert state is not None
         return state
 
+    async def _change(self, old: Campaign, new: Campaign) -> CapBelowIssued | None:
+        if await self.align(old) is not None:
+            raise Stale(f"version {old.version} of campaign {old.id} was refused")
+        await self._replace(old, new)
+        refused = await self.align(new)
+        if refused is None and await self.load(new.id) != new:
+            raise Stale(f"campaign {new.id} was changed at the same time")
+        return refused
+
+    async def _configure(self, campaign: Campaign) -> CapBelowIssued | None:
+        for shard in range(campaign.shards):
+            state_key = keys.state_key(campaign.id, shard)
+            word, *given_out = await self._scripts.run("configure", [state_key], pack_configuration(campaign, shard))
+            if word != b"configured":
+                return CapBelowIssued("budget" if word == b"budget_below_committed" else "max_coupons", given_out[0])
+        return None
+
     async def _replace(self, old: Campaign, new: Campaign) -> None:
         definition = _DEFINITION.dump_json(new)
         update_keys = [keys.CAMPAIGNS, keys.PREVIOUS]
@@ -268,13 +282,14 @@ class Catalogue:
             raise Stale(f"campaign {new.id} is no longer at version {old.version}")
 
     async def _take_back(self, refused: Campaign) -> None:
+        """Nothing but caps became lower in what was refused, so no shard refuses what it had before."""
         with store_errors():
             definition = await self._client.hget(keys.PREVIOUS, refused.id)
         assert definition is not None
         restored = replace(_DEFINITION.validate_json(definition), version=refused.version + 1)
         with suppress(Stale):
             await self._replace(refused, restored)
-            await self.align(restored)
+            await self._configure(restored)
 
     async def _look_once(
         self, kind: str, name: str, look_up: Callable[[str], Coroutine[None, None, KnownCampaign | None]]
@@ -330,6 +345,17 @@ class Catalogue:
         if len(self._unknown_until) >= MAX_UNKNOWN:
             self._unknown_until.clear()
         self._unknown_until[kind, name] = time.monotonic() + UNKNOWN_FOR_S
+
+
+def _with_lower_caps(old: Campaign, new: Campaign) -> Campaign:
+    """The old campaign with those caps of the new one that are lower and that shards may therefore refuse."""
+    budgets = [campaign.budget for campaign in (old, new) if campaign.budget is not None]
+    return replace(
+        old,
+        version=new.version,
+        max_coupons=min(old.max_coupons, new.max_coupons),
+        budget=min(budgets, key=lambda budget: budget.amount, default=None),
+    )
 
 
 def _amounts(campaign: Campaign, counters: Counters, drawn: list[int]) -> Amounts:

@@ -169,6 +169,15 @@ async def test_caps_rates_and_budget_go_up_and_down_and_hold_at_once(api: Caller
     assert counters == UNTOUCHED | {"issued": 3, "outstanding": 3, "remaining": 0} | money
 
 
+async def test_a_change_that_raises_and_lowers_tells_the_version_that_the_next_is_made_from(api: Caller) -> None:
+    await api.create()
+    changed = await api.change(1, max_coupons=5, issue_rate={"per_second": 7, "burst": 7})
+    told = changed.json()
+    assert (changed.status_code, told["max_coupons"], told["issue_rate"]["burst"]) == (200, 5, 7)
+    assert told == await api.campaign()
+    assert (await api.change(changed.headers["etag"], max_coupons=6)).status_code == 200
+
+
 async def test_no_cap_goes_below_what_was_given_out(api: Caller) -> None:
     await api.open()
     for user in ("ann", "bob"):

@@ -1,18 +1,30 @@
 """Campaigns are registered once, changed one version at a time, and never promise less than was given out."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from service.domain.campaign import CampaignStatus
+from service.domain.limits import DailyLimits
 from service.domain.money import Money, Rate
 from service.domain.outcomes import IssuancePaused, Issued, SoldOut
 from service.domain.validity import Duration, RelativeValidity, zone_offsets
 from service.store import catalogue
 from service.store.catalogue import CapBelowIssued, Catalogue, Registration, Stale
 from service.store.scripts import Scripts
-from tests.store.desk import LAUNCH, SECRET, TURNABLE_CLOCK, Desk, DyingScripts, ProcessDied, Room, a_campaign
+from tests.store.desk import (
+    LAUNCH,
+    SECRET,
+    TURNABLE_CLOCK,
+    Desk,
+    DyingScripts,
+    ProcessDied,
+    Room,
+    a_campaign,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -162,6 +174,87 @@ async def test_one_shard_that_cannot_follow_takes_the_change_back_in_all(room: R
     assert isinstance(refused, CapBelowIssued)
     outcomes += [await desk.issue(f"another user {number}") for number in range(20)]
     assert {type(outcome) for outcome in outcomes} == {Issued}
+
+
+def daily(max_coupons: int) -> DailyLimits:
+    return DailyLimits(max_coupons, None, zone_offsets("Asia/Shanghai", LAUNCH))
+
+
+def money(coupons: int) -> Money:
+    return Money(coupons * 2500, "CNY")
+
+
+async def ask(desk: Desk, shard: int, key: str) -> None:
+    """More of the shard's users ask than any limit here lets through."""
+    users = (f"user {number}" for number in range(100))
+    await desk.issue_batch([(user, key) for user in users if desk.known.place(user)[0] == shard], shard)
+
+
+class CrowdAtTheFirstShard(Scripts):
+    """The scripts of a process whose changes find the first shard's users asking without a pause."""
+
+    def __init__(self, room: Room, desk: Desk) -> None:
+        super().__init__(room.client, TURNABLE_CLOCK)
+        self._desk = desk
+
+    async def run(self, name: str, keys: list[str], *args: str | bytes | int) -> Any:
+        """Run a script; whatever it has configured, the crowd is there before the next shard is."""
+        reply = await super().run(name, keys, *args)
+        if name == "configure" and keys == self._desk.known.state_keys[:1]:
+            await ask(self._desk, 0, str(args))
+        return reply
+
+
+@pytest.mark.parametrize(
+    ("promised", "given_back", "wanted", "refused"),
+    [
+        ({"max_coupons": 20}, 0, {"max_coupons": 40, "budget": money(12)}, "budget"),
+        ({"max_coupons": 20, "budget": None}, 0, {"max_coupons": 40, "budget": money(12)}, "budget"),
+        ({"budget": money(20)}, 1, {"budget": money(40), "max_coupons": 24}, "max_coupons"),
+        ({"budget": money(20)}, 1, {"budget": None, "max_coupons": 24}, "max_coupons"),
+        ({"daily_limits": daily(20)}, 0, {"daily_limits": daily(40), "budget": money(12)}, "budget"),
+    ],
+)
+async def test_nothing_is_issued_by_a_change_that_another_shard_refuses(
+    room: Room, promised: dict[str, Any], given_back: int, wanted: dict[str, Any], refused: str
+) -> None:
+    desk = await room.open(shards=2, **promised)
+    for key in ("first", "second"):
+        for shard in range(2):
+            await ask(desk, shard, key)
+        await desk.deactivate(*range(5), shard=given_back)
+    before = await desk.counters()
+    await ask(desk, 0, "third")
+    assert await desk.counters() == before
+    crowded = Catalogue(room.client, CrowdAtTheFirstShard(room, desk), SECRET)
+    answer = await crowded.update(desk.campaign, replace(desk.campaign, version=2, **wanted))
+    assert isinstance(answer, CapBelowIssued)
+    assert answer.field == refused
+    assert await desk.counters() == before
+    assert await room.catalogue.load("spring") == replace(desk.campaign, version=3)
+    assert await desk.change(status=CampaignStatus.PAUSED, max_coupons=99) is None
+    assert isinstance(await desk.issue("bob"), IssuancePaused)
+
+
+@pytest.mark.parametrize("calls", range(11))
+async def test_a_change_that_raises_and_lowers_and_died_half_way_promises_nothing_new_and_can_be_made_again(
+    room: Room, calls: int
+) -> None:
+    desk = await room.open(shards=2, max_coupons=20)
+    wanted: dict[str, Any] = {"max_coupons": 40, "budget": money(30)}
+    dying = Catalogue(room.client, DyingScripts(room.client, calls), SECRET)
+    with suppress(ProcessDied):
+        await dying.update(desk.campaign, replace(desk.campaign, version=2, **wanted))
+    left = await room.catalogue.load("spring")
+    assert left is not None
+    assert left.max_coupons == 20 or left == replace(desk.campaign, version=3, **wanted)
+    for shard in range(2):
+        await ask(desk, shard, "first")
+    assert (await desk.counters()).issued <= min(left.max_coupons, 30)
+    assert await desk.change(**wanted) is None
+    for shard in range(2):
+        await ask(desk, shard, "second")
+    assert (await desk.counters()).issued == 30
 
 
 async def test_a_change_to_something_that_has_changed_is_stale(room: Room) -> None:
