@@ -247,14 +247,14 @@ class Model:
         return Redeemed(held.redemption)
 
     def deactivate(self, sequence: int) -> DeactivateOutcome:
-        """Take a free coupon out of use."""
+        """Take a coupon out of use that is free, or that waits for money to come back."""
         if sequence >= len(self.coupons):
             return UnknownCode()
         held = self.coupons[sequence]
         match self.status(held):
             case CouponStatus.REDEEMED:
                 return AlreadyRedeemed()
-            case CouponStatus.EXPIRED:
+            case CouponStatus.EXPIRED if self.expires_at(held) <= self.now_ms:
                 return Expired(self.expires_at(held))
             case CouponStatus.RESERVED:
                 assert held.redemption is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from service.domain.codes import CouponAddress
-from service.domain.coupon import CouponStatus
+from service.domain.coupon import Counters, CouponStatus
 from service.domain.money import Money
 from service.domain.outcomes import (
     AlreadyRedeemed,
@@ -14,11 +14,13 @@ from service.domain.outcomes import (
     ReservedElsewhere,
     UnknownCode,
 )
-from tests.store.desk import EXPIRY, LATER, Desk, Room
+from service.domain.validity import Duration, RelativeValidity, zone_offsets
+from tests.store.desk import EXPIRY, LATER, LAUNCH, Desk, Room
 
 pytestmark = pytest.mark.anyio
 
-MINUTE = 60_000
+MINUTE, DAY = 60_000, 86_400_000
+ONE_DAY = RelativeValidity("Asia/Shanghai", Duration(), Duration(days=1), zone_offsets("Asia/Shanghai", LAUNCH))
 
 
 async def of_every_status(room: Room) -> Desk:
@@ -103,3 +105,20 @@ async def test_a_coupon_that_another_ones_money_brings_back_does_not_escape(room
     assert await desk.redeem(1) == Deactivated()
     counters = await desk.counters()
     assert (counters.deactivated, counters.budget_committed) == (2, 0)
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+async def test_a_coupon_that_waits_for_money_to_come_back_does_not_escape(room: Room, one_by_one: bool) -> None:
+    desk = await room.open(budget=Money(2500, "CNY"), validity=ONE_DAY)
+    await desk.issue("ann", "first")
+    await room.clock.advance(DAY)
+    await desk.tidy()
+    await desk.issue("ann", "second")
+    assert (await desk.write_through((await desk.extend(LATER, include_expired=True)).number)).refused == 1
+    if one_by_one:
+        outcomes = [await desk.deactivate(0), await desk.deactivate(1)]
+    else:
+        outcomes = [outcome for _, outcome in await desk.deactivate_user("ann")]
+    assert [type(outcome) for outcome in outcomes] == [CouponDeactivated] * 2
+    assert await desk.redeem(0) == Deactivated()
+    assert await desk.counters() == Counters(2, 0, 0, 0, 0, deactivated=2, budget_committed=0)

@@ -1,4 +1,5 @@
--- Takes coupons out of use, each that is free, and returns their money to the budget. For each sequence a result:
+-- Takes coupons out of use, each that is free, and returns their money to the budget. One that an extension would bring
+-- back but for want of budget has none to return, and must not come back later. For each sequence a result:
 -- {deactivated, status, user, issued_at, starts_at, expires_at}, or {word, …}: unknown_code, already_redeemed,
 -- expired (at), reserved_elsewhere (retry_after_ms).
 -- Uses     clock, state, events, record, coupon
@@ -12,9 +13,9 @@ local function deactivate(state_key, state, sequences, reason)
       return { 'already_redeemed' }
     elseif record.status == RESERVED then
       return { 'reserved_elsewhere', record.redemption.hold_until - now }
-    elseif record.status == EXPIRED then
+    elseif record.status == EXPIRED and record.expires_at <= now then
       return { 'expired', record.expires_at }
-    elseif record.status == ISSUED then
+    elseif record.status ~= DEACTIVATED then
       record.status = DEACTIVATED
       save_record(state_key, state, sequence, record)
       add_to_runs(event.coupons, sequence)
@@ -22,7 +23,7 @@ local function deactivate(state_key, state, sequences, reason)
     return describe_coupon('deactivated', record)
   end
 
-  -- One after the other: the money of one may bring the next one back, which must not escape.
+  -- One after the other: one that is named twice is deactivated once.
   for i, sequence in ipairs(sequences) do
     results[i] = decide(sequence, load_record(state, sequence, now))
   end
