@@ -101,8 +101,8 @@ class ExtensionStore:
     async def expire(self, campaign: Campaign, shard: int) -> bool:
         """Mark the shard's next expired coupons and return their money; whether there may be more."""
         state_key = keys.state_key(campaign.id, shard)
-        reply = await self._scripts.run("expire", [state_key], COUPONS_PER_CALL)
-        return reply is not None and reply[0] == b"more"
+        word = await self._scripts.run("expire", [state_key], COUPONS_PER_CALL)
+        return bool(word == b"more")
 
     async def lapse(self, campaign: Campaign, shard: int) -> bool:
         """Free the shard's reservations whose time is over; whether there may be more."""

@@ -15,7 +15,7 @@ from tests.store.desk import EXPIRY, LATER, LAUNCH, Desk, Room, to_the_end
 pytestmark = pytest.mark.anyio
 
 DAY = 86_400_000
-MINUTE = 60_000
+SECOND, MINUTE = 1_000, 60_000
 ONE_DAY = RelativeValidity("Asia/Shanghai", Duration(), Duration(days=1), zone_offsets("Asia/Shanghai", LAUNCH))
 
 
@@ -120,14 +120,30 @@ async def test_a_reservation_that_outlived_its_coupon_expires_whatever_comes_fir
     desk = await opened(room, 1)
     await room.clock.set(EXPIRY - 1)
     await desk.redeem(hold_ms=MINUTE)
-    await room.clock.set(EXPIRY)
-    await desk.tidy()
-    assert await desk.counters() == ledger(reserved=1)
     await room.clock.advance(MINUTE)
     await to_the_end(partial(getattr(room.extensions, work), desk.campaign, 0))
     assert await desk.counters() == ledger(expired=1)
     await desk.tidy()
     assert await desk.counters() == ledger(expired=1)
+
+
+async def test_reservations_that_end_one_after_the_other_do_not_hold_up_what_expires_behind_them(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extensions, "COUPONS_PER_CALL", 5)
+    desk = await opened(room, 30)
+    await room.clock.set(EXPIRY - 1)
+    for number in range(10):
+        await desk.redeem(number, order=str(number), hold_ms=SECOND * (number + 1))
+    await room.clock.set(EXPIRY)
+    for _ in range(6):
+        await to_the_end(partial(room.extensions.lapse, desk.campaign, 0))
+        await room.extensions.expire(desk.campaign, 0)
+        await room.clock.advance(SECOND)
+    assert await desk.counters() == ledger(expired=25, reserved=5)
+    await room.clock.advance(5 * SECOND)
+    await to_the_end(partial(room.extensions.lapse, desk.campaign, 0))
+    assert await desk.counters() == ledger(expired=30)
 
 
 async def test_coupons_that_an_extension_kept_alive_expire_at_their_new_time(room: Room) -> None:

@@ -1,10 +1,10 @@
 -- Marks coupons whose validity is over and returns their money, a bounded number a call. The sequence is the index:
 -- coupons are issued in its order, so the sweep stops at the first whose own rule still holds, and remembers when
--- the coupons that extensions or reservations kept alive behind it are due.
+-- the coupons that extensions kept alive behind it are due. Whatever ends a reservation sees to its coupon itself.
 -- Uses     clock, state, events, extension, validity, record, whole_block, coupon, repack
 -- KEYS[1]  the shard's state
 -- ARGV     the most coupons to look at
--- Returns  false for an unknown shard, else {more or idle, expired}
+-- Returns  false for an unknown shard, else more or idle
 local state_key, most = KEYS[1], tonumber(ARGV[1])
 local state = load_state(state_key)
 if not state then
@@ -17,7 +17,7 @@ local swept, due = stored_swept, stored_due
 if due > 0 and due <= now then
   swept, due = 0, 0
 end
-local last, expired, found = math.min(state.issued, swept + most), {}, 0
+local last, expired = math.min(state.issued, swept + most), {}
 
 local function is_past_its_rule(record)
   local _, own_expiry = window_of(state.config.validity, record.issued_at, state.extensions,
@@ -31,11 +31,9 @@ local function sweep(record)
   if record.status == EXPIRED and record.stored_status ~= EXPIRED then
     move_record(state_key, state, record.sequence, record)
     add_to_runs(expired, record.sequence)
-    found = found + 1
     return pack_record(record)
-  elseif record.status == ISSUED or record.status == RESERVED then
-    local wakes = record.status == RESERVED and record.redemption.hold_until or record.expires_at
-    due = due == 0 and wakes or math.min(due, wakes)
+  elseif record.status == ISSUED then
+    due = due == 0 and record.expires_at or math.min(due, record.expires_at)
   end
   return nil
 end
@@ -58,11 +56,11 @@ while swept < last and not is_behind_the_last do
   end
   write_block(state, block, changed)
 end
-if found > 0 then
+if #expired > 0 then
   save_ledger(state_key, state)
   record_coupon_event(state_key, 'coupon.expired', { coupons = expired })
 end
 if swept ~= stored_swept or due ~= stored_due then
   redis.call('HSET', state_key, 'swept', swept, 'survivors_due', due)
 end
-return { swept == last and swept < state.issued and 'more' or 'idle', found }
+return swept == last and swept < state.issued and 'more' or 'idle'

@@ -16,15 +16,19 @@ for _, member in ipairs(due) do
   if record and record.stored_status == RESERVED then
     save_record(KEYS[1], state, sequence, record)
     add_to_runs(record.status == EXPIRED and expired or freed, sequence)
-    wakes_at = math.min(wakes_at or record.expires_at, record.expires_at)
+    if record.status == ISSUED then
+      wakes_at = math.min(wakes_at or record.expires_at, record.expires_at)
+    end
   else
     -- A record that is gone is named by the recount, and holds up nobody behind it.
     redis.call('ZREM', holds, member)
   end
 end
 if wakes_at then
-  save_ledger(KEYS[1], state)
   wake_sweep(KEYS[1], wakes_at)
+end
+if #freed + #expired > 0 then
+  save_ledger(KEYS[1], state)
   record_coupon_event(KEYS[1], 'coupon.lapsed', { coupons = freed })
   record_coupon_event(KEYS[1], 'coupon.expired', { coupons = expired })
 end

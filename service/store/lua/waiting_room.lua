@@ -3,10 +3,10 @@
 -- KEYS[1]  the first shard's state
 -- ARGV     share of the users let in (permille), ramp (ms), its start (permille), shards, how long a call counts (ms),
 --          the most that may wait, places wanted, MessagePack of passes: a call's first number, how many passed, …
--- Returns  false for an unknown shard; {not_running, status, starts_in or -1}; else {line, now, opened_at or 0, 1 if the
---          operator has paused the campaign, rate, next number, called, first place handed out, places,
---          {at, first, passed, …}, how many of those called had not come when their calls ended just now, start of the
---          issue window or 0}; places is -1 where nobody waits and everybody may go straight in
+-- Returns  false for an unknown shard; {not_running, status, starts_in or -1}; else {line, now, opened_at or 0, 1 if
+--          the operator has paused the campaign, rate, next number, called, first place handed out, places,
+--          {at, first, passed, …}, how many of those called had not come when their calls ended just now, start of
+--          the issue window or 0}; places is -1 where nobody waits and everybody may go straight in
 -- The line's pace is exact: the ramp's area times the rate. Places that nobody used come back to those behind, but add
 -- at most a tenth to the pace.
 local TICKET, SLOT_MS, STEP_MS, MOST_STEP_MS = 1000000, 1000, 200, 1000
