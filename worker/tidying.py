@@ -108,8 +108,9 @@ class Tidying:
         await self._open_or_close(campaign)
         for extension in await self._extensions.give_back_lost_time(campaign):
             log.info("lost time given back", campaign=campaign_id, number=extension.number)
-        for shard in range(campaign.shards):
-            for chunk in (self._extensions.lapse, self._extensions.expire):
+        # A sweep may take all the time there is: no reservation waits for one.
+        for chunk in (self._extensions.lapse, self._extensions.expire):
+            for shard in range(campaign.shards):
                 if not await self._work_off(partial(chunk, campaign, shard), until_s):
                     return
 

@@ -224,6 +224,18 @@ async def test_reservations_past_their_time_are_freed(room: Room) -> None:
     assert isinstance(await desk.issue("bob"), Issued)
 
 
+async def test_a_reservation_past_its_time_waits_for_no_other_shards_sweep(room: Room) -> None:
+    desk = await room.open(shards=2)
+    await issue(desk, 2 * COUPONS_PER_CALL, shard=0)
+    await issue(desk, 1, shard=1)
+    await room.clock.set(EXPIRY - HOUR)
+    await desk.redeem(hold_ms=HOUR, shard=1)
+    await room.clock.set(EXPIRY)
+    await tidying(room).tend("spring", until_s=time.monotonic())
+    counters = await desk.counters()
+    assert (counters.outstanding, counters.reserved, counters.expired) == (COUPONS_PER_CALL, 0, COUPONS_PER_CALL + 1)
+
+
 async def test_lost_time_is_given_back_by_exactly_its_length_once_where_the_clock_stops(room: Room) -> None:
     desk = await room.open(stop_the_clock=True, shards=2)
     await issue(desk, 3, shard=0)
