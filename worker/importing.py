@@ -20,6 +20,7 @@ from worker.long_work import STEP_S
 GONE: Final = "the file is gone; import it again"
 TOO_FEW: Final = "a red envelope needs a code for each of its shares"
 IMPORTED_BEFORE: Final = "the campaign's codes were imported before"
+WHOSE: Final = "nobody could tell whose a code is that begins with both"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +98,14 @@ class Importing:
         return JobProgress(file.lines, file.lines, checkpoint="publish")
 
     async def _publish(self, file: File) -> JobProgress:
-        word = await self._imports.publish(file.campaign.id, file.import_id)
+        old = file.campaign
+        overlapping = await self._catalogue.note_imported(old)
+        if overlapping is not None:
+            return await self._fail(file, f"code_prefix {old.code_prefix} overlaps {overlapping}: {WHOSE}")
+        word = await self._imports.publish(old.id, file.import_id)
         if word != "published":
             return await self._fail(file, IMPORTED_BEFORE if word == "imported_before" else GONE)
-        old = file.campaign
         if old.imported_codes != file.lines:
-            await self._catalogue.note_imported(old)
             fewer = min(old.max_coupons, file.lines)
             try:
                 new = replace(old, imported_codes=file.lines, max_coupons=fewer, version=old.version + 1)

@@ -160,10 +160,13 @@ class Catalogue:
         is_known = self._imported_prefixes_until > time.monotonic()
         return not is_known or code.startswith(self._imported_prefixes)
 
-    async def note_imported(self, campaign: Campaign) -> None:
-        """Have codes that begin with the campaign's prefix looked for among those that were imported."""
-        with store_errors():
-            await self._client.sadd(keys.IMPORTED_PREFIXES, campaign.code_prefix)
+    async def note_imported(self, campaign: Campaign) -> str | None:
+        """Have codes that begin with the campaign's prefix looked for among those that were imported.
+
+        Where a code could begin with another such prefix as well, nothing is noted and that one is returned.
+        """
+        overlapping = await self._scripts.run("note_imported", [keys.IMPORTED_PREFIXES], campaign.code_prefix)
+        return None if overlapping is None else str(overlapping.decode())
 
     async def load(self, campaign_id: str) -> Campaign | None:
         """The campaign's definition as it now is."""

@@ -10,11 +10,12 @@ import pytest
 from service.domain.campaign import CampaignStatus
 from service.store.imports import PAGE
 from service.store.jobs import JobQueue
-from service.store.long_jobs import JobStatus, NewJob, import_job
+from service.store.long_jobs import JobProgress, JobStatus, NewJob, import_job
 from tests.store.desk import Room
 from tests.worker.processes import NOW, in_the_store
-from tests.worker.test_long_work import LATEST_KILL_S, ended, kill_soon
+from tests.worker.test_long_work import LATEST_KILL_S, ended, kill_soon, long_work
 from worker import jobs as worker_jobs
+from worker.importing import WHOSE
 
 CODES: Final = [f"QWEN-{number * 7_919 % 1_000_003:07}" for number in range(5 * PAGE + 1)]
 KILLS: Final = 25
@@ -68,3 +69,28 @@ async def all_is_published(room: Room, job: NewJob) -> None:
         assert found is not None
         assert found[1].sequence == sequence
     assert [name for name in await room.key_names() if b":import:" in name] == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("first", "second"), [("AC", "ACME"), ("ACME", "AC")])
+async def test_no_code_is_of_two_campaigns(room: Room, first: str, second: str) -> None:
+    assert (await imported(room, first)).status is JobStatus.COMPLETED
+    refused = await imported(room, second)
+    assert (refused.status, refused.error) == (JobStatus.FAILED, f"code_prefix {second} overlaps {first}: {WHOSE}")
+    found = await room.catalogue.find_coupon("ACME-0001")
+    assert found is not None
+    assert found[0].campaign.code_prefix == first
+    waiting = await room.catalogue.load(second.lower())
+    assert waiting is not None
+    assert waiting.imported_codes == 0
+
+
+async def imported(room: Room, prefix: str) -> JobProgress:
+    """What came of importing one code into a new campaign."""
+    campaign = prefix.lower()
+    await room.open(id=campaign, code_prefix=prefix, status=CampaignStatus.DRAFT, imported_codes=0)
+    await room.imports.add_lines(campaign, "a", 0, [b"ACME-0001"])
+    job = import_job(campaign, "a", 1, 1, 0)
+    await room.long_jobs.open(job)
+    await long_work(room).take_turn(job.id)
+    return (await ended(room, job)).progress
