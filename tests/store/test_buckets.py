@@ -92,11 +92,18 @@ async def test_the_wait_is_told_to_the_millisecond(room: Room, bucket: str, rate
 @pytest.mark.parametrize("bucket", BUCKETS)
 async def test_a_clock_that_steps_back_gives_and_takes_no_tokens(room: Room, bucket: str) -> None:
     ask = await ASKERS[bucket](room, Rate(1_000, 3))
+    await room.clock.advance(3_600_000)
     assert admitted(await ask(0)) == 3
+    emptied_ms = room.clock.now_ms
     for step, by_ms in enumerate([-3_600_000, 1_000, 3_598_999], start=1):
         await room.clock.advance(by_ms)
-        assert admitted(await ask(step * DEMAND)) == 0
-    await room.clock.advance(1_001)
+        outcomes = await ask(step * DEMAND)
+        refused = outcomes[-1]
+        assert admitted(outcomes) == 0
+        assert isinstance(refused, RateLimited)
+        wait_ms = refused.retry_after_ms
+        assert room.clock.now_ms + wait_ms == emptied_ms + 1_000
+    await room.clock.advance(wait_ms)
     assert admitted(await ask(4 * DEMAND)) == 1
     await room.clock.advance(-500)
     await room.clock.advance(1_500)

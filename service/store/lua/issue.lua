@@ -112,12 +112,14 @@ local function refusal(user, bucket, claims)
   if day_is_over then
     return day_is_over
   elseif user_level and user_level < TOKEN then
-    return rate_limited('user', user_level, config.user_rate)
+    return rate_limited('user', user_level, config.user_rate, levels_at[user] or 0, now)
   elseif count >= in_bucket then
-    told.campaign = told.campaign or rate_limited('campaign', level - count * TOKEN, config.issue_rate)
+    told.campaign = told.campaign
+      or rate_limited('campaign', level - count * TOKEN, config.issue_rate, state.tokens_at, now)
     return told.campaign
   elseif count >= redeemable then
-    told.merchants = told.merchants or rate_limited('redemption', merchants_level - count * TOKEN, merchants_rate)
+    told.merchants = told.merchants
+      or rate_limited('redemption', merchants_level - count * TOKEN, merchants_rate, now, now)
     return told.merchants
   end
   return nil

@@ -93,7 +93,7 @@ local function refusal_of_merchant(merchant)
   if somebody_is_busy and busy_until(merchant) > now then
     return { 'merchant_busy', busy_until(merchant) - now }
   elseif merchant_rate and levels[merchant] < TOKEN then
-    return rate_limited('merchant', levels[merchant], merchant_rate)
+    return rate_limited('merchant', levels[merchant], merchant_rate, levels_at[merchant], now)
   end
   return nil
 end

@@ -18,7 +18,8 @@ local function redemption_bucket(state, per_second_milli, left_ms)
     { burst = math.floor(room / TOKEN), per_second_milli = per_second_milli }
 end
 
-local function rate_limited(name, level, rate)
-  local retry_after_ms = math.ceil((TOKEN - level) / rate.per_second_milli)
+-- After a clock has stepped back, nothing is added before it is again when the bucket was charged.
+local function rate_limited(name, level, rate, at, now)
+  local retry_after_ms = math.max(0, at - now) + math.ceil((TOKEN - level) / rate.per_second_milli)
   return { 'rate_limited', name, rate.burst, rate.per_second_milli, retry_after_ms }
 end
