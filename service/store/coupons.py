@@ -38,6 +38,7 @@ from service.domain.outcomes import (
     ReservedElsewhere,
     SettleOutcome,
     SoldOut,
+    StoreUnavailable,
     TooManyAttempts,
     UnknownCampaign,
     UnknownCode,
@@ -233,6 +234,8 @@ def _issue_refusal(result: tuple[Any, ...]) -> IssueOutcome:
             return IssuancePaused("operator", OPERATOR_PAUSE_RETRY_S)
         case [b"campaign_not_running", status, starts_in_ms]:
             return CampaignNotRunning(CampaignStatus(status.decode()), starts_in_ms if starts_in_ms >= 0 else None)
+        case [b"record_lost"]:
+            return StoreUnavailable()
         case _:
             return _rate_limited(result)
 

@@ -15,11 +15,13 @@ from service.domain.outcomes import (
     RateLimited,
     Replayed,
     SoldOut,
+    StoreUnavailable,
     UnknownCampaign,
 )
 from service.domain.validity import FixedValidity
 from service.store.scripts import StoreRefused
 from tests.store.desk import EXPIRY, LATER, LAUNCH, Room
+from tests.store.records import block_key, replace_block, without
 
 pytestmark = pytest.mark.anyio
 
@@ -235,3 +237,15 @@ async def test_a_key_inside_another_claim_is_not_taken_for_a_repeat(room: Room) 
     across = replace(first, key_digest=b"\x04\x05\x06\x07\x08\x00\x00\x00")
     outcomes = await room.coupons.issue(desk.known, 0, [first, across, across])
     assert [type(outcome) for outcome in outcomes] == [Issued, Issued, Replayed]
+
+
+async def test_who_repeats_a_request_for_a_coupon_whose_record_is_lost_spoils_it_for_nobody_else(room: Room) -> None:
+    desk = await room.open()
+    await desk.issue("ann")
+    block = block_key("spring", 0)
+    await replace_block(room.client, block, without(await room.client.hgetall(block), 0))
+    batch = [("ann", "first"), ("bob", "first"), ("ann", "second")]
+    first = await desk.issue_batch(batch)
+    assert [type(outcome) for outcome in first] == [StoreUnavailable, Issued, Issued]
+    again = await desk.issue_batch(batch)
+    assert [type(outcome) for outcome in again] == [StoreUnavailable, Replayed, Replayed]

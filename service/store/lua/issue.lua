@@ -9,9 +9,9 @@
 --          {issued, sequence, issued_at, starts_at, expires_at, amount drawn}; for a replay the complement of
 --          4096 * sequence + the place of its first answer; or {word, …}: issuance_paused, campaign_not_running
 --          (status, starts_in_ms or -1), per_user_limit, sold_out, budget_exhausted, per_user_daily_limit
---          (next_day_in_ms), daily_limit (next_day_in_ms), rate_limited (bucket, burst, per_second_milli,
---          retry_after_ms); the bucket is user, redemption or campaign. first_answers has four numbers for each:
---          issued, starts and expires at, and the amount drawn or 0
+--          (next_day_in_ms), daily_limit (next_day_in_ms), record_lost (of a replay), rate_limited (bucket, burst,
+--          per_second_milli, retry_after_ms); the bucket is user, redemption or campaign. first_answers has four
+--          numbers for each: issued, starts and expires at, and the amount drawn or 0
 local CLAIM_BYTES, CLAIM = 13, '>c8I5'
 local USER_BUCKET_BYTES, USER_BUCKET = 12, '>I6I6'
 -- So many values are passed to one command: Lua takes no more than 8,000.
@@ -200,7 +200,7 @@ end
 local first_answers = {}
 local first_answer_of = #repeats > 0 and open_first_answers(state, first_answers)
 for _, place in ipairs(repeats) do
-  results[place] = first_answer_of(results[place])
+  results[place] = first_answer_of(results[place]) or in_a_word('record_lost')
 end
 local took_us = began_s and math.floor((library.clock() - began_s) * 1000000) or 0
 return cmsgpack.pack({ now, starts_at, expires_at, results, first_answers, took_us })

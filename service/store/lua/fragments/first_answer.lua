@@ -5,7 +5,7 @@
 local MOST_FIRST_ANSWERS = 4096
 
 -- Returns a function that notes in `first_answers` what that of a coupon has said, by its sequence, and returns which
--- it is: both in the form in which issue.lua returns them.
+-- it is, both in the form in which issue.lua returns them; or nil for a coupon whose record is gone.
 local function open_first_answers(state, first_answers)
   -- Whoever lost his answer with others comes back with them, and his coupon lies beside theirs: a row is read once,
   -- and what the first answers of a part have in common is noted once for those who come one after the other.
@@ -21,14 +21,18 @@ local function open_first_answers(state, first_answers)
     return row
   end
 
-  -- Its times follow from the record's issue, whatever has become of the coupon since.
+  -- Its times follow from the record's issue, whatever has become of the coupon since. Returns whether it has one.
   local function note(sequence)
     local row, issued_at, amount = state.in_rows and row_of(sequence) or '', nil, nil
     local at, before, from_it_on = find_part(row, sequence)
     if at then
       issued_at = struct.unpack('>I6', row, at + ISSUED_AT - 1)
     else
-      local record = unpack_record(redis.call('HGET', block_key(state, sequence), sequence % state.block_size))
+      local packed = redis.call('HGET', block_key(state, sequence), sequence % state.block_size)
+      if not packed then
+        return false
+      end
+      local record = unpack_record(packed)
       issued_at, amount, before, from_it_on = record.issued_at, record.amount, 0, 1
     end
     local starts_at, expires_at = window_of(state.config.validity, issued_at, state.extensions,
@@ -37,11 +41,12 @@ local function open_first_answers(state, first_answers)
     local last = #first_answers
     first_answers[last + 1], first_answers[last + 2] = issued_at, starts_at
     first_answers[last + 3], first_answers[last + 4] = expires_at, amount or 0
+    return true
   end
 
   return function(sequence)
-    if sequence < from or sequence >= to then
-      note(sequence)
+    if (sequence < from or sequence >= to) and not note(sequence) then
+      return nil
     end
     return -(sequence * MOST_FIRST_ANSWERS + #first_answers / 4)
   end
