@@ -73,6 +73,8 @@ class FastLane:
 
     def exchange(self, request: PlainRequest, connection: Connection) -> "Exchange | None":
         """What answers the request once it is begun; None for a request of the FastAPI lane."""
+        if request.head.may_be_foreign and self.doorkeeper is None:
+            return None
         if campaign_id := request.head.campaign_id:
             return self._issue(campaign_id, request, connection) if self._issues else None
         return self._redeem(request.own.decode(), request, connection) if self._redeems else None

@@ -11,6 +11,7 @@ import string
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from service.api.cross_site import OWN
 from service.api.vocabulary import MAX_BODY_BYTES
 
 MOST_HEAD_BYTES: Final = 8_192
@@ -43,6 +44,8 @@ _REQUEST: Final = re.compile(
       | (?(4)(?!))(?i:content-length):\ ([0-9]{1,5})
       | (?(5)(?!))(?i:x-request-id):\ ([!-~]+)
       | (?(6)(?!))(?i:authorization):\ ([!-~][\ -~]*(?<!\ ))
+      | (?(7)(?!))(?i:sec-fetch-site):\ ([!-~]+)
+      | (?(8)(?!))(?i:origin):\ ([!-~]+)
       | (?i:connection:\ keep-alive)
       | (?!(?i:idempotency-key|content-length|x-request-id|authorization|connection
               |expect|origin|proxy-connection|sec-fetch-site|tidegate-ticket|transfer-encoding|upgrade):
@@ -58,13 +61,14 @@ _REQUEST: Final = re.compile(
 class Head(NamedTuple):
     """What a client's requests of one kind have in common; `campaign_id` is empty for those to redeem.
 
-    A header that was not sent is empty.
+    A header that was not sent is empty. `may_be_foreign` where a page of another site may have had it sent.
     """
 
     campaign_id: str
     request_id: bytes
     authorization: bytes
     body_bytes: int
+    may_be_foreign: bool
 
 
 @dataclass(slots=True)
@@ -134,8 +138,9 @@ def _read(data: bytes) -> PlainRequest | None:
     found = _REQUEST.match(data, 0, MOST_HEAD_BYTES)
     if found is None:
         return None
-    campaign_id, code, key, length, request_id, authorization = found.groups(b"")
+    campaign_id, code, key, length, request_id, authorization, site, origin = found.groups(b"")
     if not length or int(length) > MAX_BODY_BYTES:
         return None
-    head = Head(campaign_id.decode(), request_id, authorization, int(length))
+    may_be_foreign = site not in OWN if site else bool(origin)
+    head = Head(campaign_id.decode(), request_id, authorization, int(length), may_be_foreign)
     return PlainRequest(head, key if campaign_id else code, found.end(), found.end() + head.body_bytes)

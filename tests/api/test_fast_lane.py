@@ -51,6 +51,27 @@ async def test_what_takes_the_slow_lane_is_counted_and_nothing_else(room: Room, 
     assert seen == [{"issue": n, "redeem": m} for n, m in ((1, 0), (1, 0), (1, 0), (2, 0), (2, 1))]
 
 
+@pytest.mark.parametrize(
+    ("door", "site", "status"),
+    [
+        (None, b"same-origin", b"201"),
+        (None, b"cross-site", b"403"),
+        (Doorkeeper(["first-key"]), b"cross-site", b"201"),
+    ],
+)
+async def test_what_a_browser_sends_takes_the_fast_lane_unless_it_is_to_be_refused(
+    room: Room, store_url: str, tmp_path: Path, door: Doorkeeper | None, site: bytes, status: bytes
+) -> None:
+    browser = ((b"authorization", b"Bearer first-key"), (b"origin", b"http://shop"), (b"sec-fetch-site", site))
+    async with opened(room, store_url, tmp_path) as (lane, parts):
+        lane.app_state[LANE] = FastLane(parts, door)
+        before = slow_lane(parts)
+        for ask in (issue(), redeem()):
+            answer = await lane.answer_to(replace(ask, headers=(*ask.headers, *browser)))
+            assert answer.startswith(b"HTTP/1.1 %b " % status)
+        assert slow_lane(parts) == before
+
+
 async def test_a_body_in_single_bytes_has_its_head_read_twice_at_most(
     room: Room, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

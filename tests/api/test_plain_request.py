@@ -45,7 +45,9 @@ def with_header(line: bytes) -> bytes:
 
 def test_an_issue_is_recognised_with_its_key_and_its_body() -> None:
     found = read(REQUEST)
-    assert found == PlainRequest(Head("spring", b"", b"", len(BODY)), b"first", len(REQUEST) - len(BODY), len(REQUEST))
+    assert found == PlainRequest(
+        Head("spring", b"", b"", len(BODY), False), b"first", len(REQUEST) - len(BODY), len(REQUEST)
+    )
 
 
 def test_a_redemption_is_recognised_by_its_code_whoever_else_signs_it_on_its_way() -> None:
@@ -54,7 +56,7 @@ def test_a_redemption_is_recognised_by_its_code_whoever_else_signs_it_on_its_way
         b"X-Forwarded-For: 10.0.0.1, 10.0.0.2\r\nauthorization: Bearer a key\r\nConnection: Keep-Alive\r\n\r\n{}"
     )
     assert found is not None
-    assert found.head == Head("", b"abc", b"Bearer a key", 2)
+    assert found.head == Head("", b"abc", b"Bearer a key", 2, False)
     assert found.own == b"SPRI-0000-0000-0000-0000"
 
 
@@ -76,7 +78,7 @@ def test_a_body_may_still_be_on_its_way(sent: int) -> None:
         ),
         *(b"Authorization: a\r\nAuthorization: b", b"Connection: close", b"Connection: keep-alive, upgrade"),
         *(b"Expect: 100-continue", b"Transfer-Encoding: chunked", b"transfer-encoding : chunked", b"Upgrade: h2c"),
-        *(b"Origin: http://tidegate", b"sec-fetch-site: same-origin", b"Sec-Fetch-Site: none"),
+        *(b"Origin: null\r\norigin: null", b"Sec-Fetch-Site: none\r\nsec-fetch-site: none", b"Sec-Fetch-Site: a b"),
         *(b"Proxy-Connection: close", b"Tidegate-Ticket: one", b"Folded: a\r\n b", b"Empty:", b"Empty: ", b"Tab: a\tb"),
         *(
             b"Trailing: blank ",
@@ -92,6 +94,24 @@ def test_a_body_may_still_be_on_its_way(sent: int) -> None:
 def test_whatever_leaves_a_doubt_is_not_plain(line: bytes) -> None:
     assert read(with_header(b"Harmless: yes")) is not None
     assert read(with_header(line)) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "may_be_foreign"),
+    [
+        (b"Origin: http://tidegate", True),
+        (b"Origin: http://tidegate\r\nSec-Fetch-Site: same-origin", False),
+        (b"sec-fetch-site: none", False),
+        *((b"Sec-Fetch-Site: " + site, True) for site in (b"same-site", b"cross-site", b"None")),
+        (b"Sec-Fetch-Mode: cors\r\nOrigin-Trial: one", False),
+    ],
+)
+def test_what_a_browser_sends_is_plain_and_tells_whether_another_sites_page_may_have_sent_it(
+    line: bytes, may_be_foreign: bool
+) -> None:
+    found = read(with_header(line))
+    assert found is not None
+    assert found.head.may_be_foreign is may_be_foreign
 
 
 @pytest.mark.parametrize(
