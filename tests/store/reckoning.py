@@ -156,7 +156,7 @@ class Reckoning:
             return NotYetValid(starts_at_ms, self._expires_at_ms, starts_at_ms, starts_at_ms - self.now_ms)
         if self.campaign.merchant_rate is not None:
             bucket = self._merchants.setdefault(request.merchant_id, Bucket(self.campaign.merchant_rate))
-            if (limited := self._limited("merchant", bucket.rate, bucket.level(self.now_ms))) is not None:
+            if (limited := self._limited_by("merchant", bucket)) is not None:
                 return limited
             bucket.take(self.now_ms)
         hold = request.hold_ms > 0
@@ -215,18 +215,23 @@ class Reckoning:
             if daily.max_coupons is not None and issued - first_of_day >= daily.max_coupons:
                 return DailyLimit(self._until_after(today))
         for name, bucket in (("user", claims.bucket), ("campaign", self._bucket)):
-            if bucket and (limited := self._limited(name, bucket.rate, bucket.level(self.now_ms))) is not None:
+            if bucket and (limited := self._limited_by(name, bucket)) is not None:
                 return limited
         if (per_second_milli := campaign.redemptions_per_second_milli) is None:
             return None
         room = (self._expires_at_ms - self.now_ms) * per_second_milli
         out = self._written[CouponStatus.ISSUED] + self._written[CouponStatus.RESERVED]
-        return self._limited("redemption", Rate(per_second_milli, room // MICRO), room - out * MICRO)
+        return self._limited("redemption", Rate(per_second_milli, room // MICRO), room - out * MICRO, self.now_ms)
 
-    def _limited(self, name: str, rate: Rate, level: int) -> RateLimited | None:
+    def _limited_by(self, name: str, bucket: Bucket) -> RateLimited | None:
+        return self._limited(name, bucket.rate, bucket.level(self.now_ms), bucket.at_ms)
+
+    def _limited(self, name: str, rate: Rate, level: int, at_ms: int) -> RateLimited | None:
+        """After a step back of the clock nothing comes in before it is again when the last token was taken."""
         if level >= MICRO:
             return None
-        return RateLimited(name, rate.burst, rate.per_second_milli, -((level - MICRO) // rate.per_second_milli))
+        wait_ms = max(0, at_ms - self.now_ms) - (level - MICRO) // rate.per_second_milli
+        return RateLimited(name, rate.burst, rate.per_second_milli, wait_ms)
 
     def _today(self) -> tuple[date, int]:
         """The day, and the first sequence of it. A day that has begun does not end because a clock steps back."""
