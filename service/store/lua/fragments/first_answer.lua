@@ -9,7 +9,8 @@ local MOST_FIRST_ANSWERS = 4096
 local function open_first_answers(state, first_answers)
   -- Whoever lost his answer with others comes back with them, and his coupon lies beside theirs: a row is read once,
   -- and what the first answers of a part have in common is noted once for those who come one after the other.
-  local rows, from, to = {}, 0, 0
+  local rows, from, to, noted = {}, 0, 0, 0
+  local validity, extensions = state.config.validity, state.extensions
 
   local function row_of(sequence)
     local number = math.floor(sequence / ROW)
@@ -35,12 +36,13 @@ local function open_first_answers(state, first_answers)
       local record = unpack_record(packed)
       issued_at, amount, before, from_it_on = record.issued_at, record.amount, 0, 1
     end
-    local starts_at, expires_at = window_of(state.config.validity, issued_at, state.extensions,
-      extensions_before(state.extensions, sequence), sequence)
+    local made = extensions[1] and extensions_before(extensions, sequence) or 0
+    local starts_at, expires_at = window_of(validity, issued_at, extensions, made, sequence)
     from, to = sequence - before, sequence + from_it_on
-    local last = #first_answers
+    local last = 4 * noted
     first_answers[last + 1], first_answers[last + 2] = issued_at, starts_at
     first_answers[last + 3], first_answers[last + 4] = expires_at, amount or 0
+    noted = noted + 1
     return true
   end
 
@@ -48,6 +50,6 @@ local function open_first_answers(state, first_answers)
     if (sequence < from or sequence >= to) and not note(sequence) then
       return nil
     end
-    return -(sequence * MOST_FIRST_ANSWERS + #first_answers / 4)
+    return -(sequence * MOST_FIRST_ANSWERS + noted)
   end
 end
