@@ -46,11 +46,10 @@ def rehearse(site: Site, kind: Kind, seconds: int) -> Iterator[Finding]:
             tills.send_away()
             answers, redeemed = users.answers(), tills.answers()
         yield from _timeliness(kind, watch, answers, away_s, back_s)
-    grants = {answer.visitor for answer in redeemed if answer.granted}
     again = Task("redeem", codes, (site.redeeming.port,), len(redeemed), len(redeemed), SPARE_S, 32, order="another")
-    twice = grants & {answer.visitor for answer in visit(again, site.cores.load) if answer.granted}
-    how = f"{len(grants):,} codes redeemed, all brought again by other orders"
-    yield Finding(f"Store {kind}: codes redeemed twice", Bound(0, "codes"), len(twice) if grants else None, how)
+    twice = redeemed_twice(redeemed, visit(again, site.cores.load))
+    how = f"{sum(answer.granted for answer in redeemed):,} redemptions, all codes brought again by other orders"
+    yield Finding(f"Store {kind}: codes redeemed twice", Bound(0, "codes"), twice, how)
     yield from _ledger(site, kind, issuing, answers)
 
 
@@ -92,6 +91,12 @@ def first_fast_ms(answers: Sequence[Answer], away_s: float) -> float | None:
     }
     known = [first for first in firsts.values() if first is not None]
     return (max(known) - away_s) * 1000 if len(known) == len(firsts) else None
+
+
+def redeemed_twice(first: Sequence[Answer], again: Sequence[Answer]) -> int | None:
+    """How many codes another order redeemed once more; None where none was redeemed at all."""
+    redeemed = {answer.visitor for answer in first if answer.granted}
+    return len(redeemed & {answer.visitor for answer in again if answer.granted}) if redeemed else None
 
 
 def full_after_s(answers: Sequence[Answer], back_s: float) -> float | None:

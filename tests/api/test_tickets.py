@@ -287,13 +287,14 @@ async def test_a_campaign_that_is_not_running_has_no_line(api: Caller) -> None:
     assert (refusal(refused), refused.json()["campaign_status"]) == ((409, "campaign_not_running"), "stopped")
 
 
+@pytest.mark.parametrize("by", ["operator", "breaker"])
 async def test_a_place_taken_in_a_pause_before_the_campaigns_start_is_called_when_it_starts(
-    api: Caller, parts: Parts, room: Room
+    api: Caller, parts: Parts, room: Room, by: str
 ) -> None:
     starts_at = await open_in_a_minute(api, room)
-    await api.tell("pause")
+    await (api.tell("pause") if by == "operator" else api.override("forced_open"))
     ticket = await ticket_of(api)
-    await api.tell("resume")
+    await (api.tell("resume") if by == "operator" else api.override("forced_closed"))
     await pass_time(room, parts, 40)
     waiting = await stands(api, ticket)
     assert (waiting["status"], waiting["position"]) == ("waiting", 1)

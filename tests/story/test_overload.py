@@ -15,7 +15,7 @@ from loadtest.overload.__main__ import ACTS, parse
 from loadtest.overload.answers import Answer, Task
 from loadtest.overload.bucket import BURST, PER_SECOND, error_percent, most_above
 from loadtest.overload.findings import Finding, granted_percent, p99_ms, ratio
-from loadtest.overload.outage import first_fast_ms, full_after_s
+from loadtest.overload.outage import first_fast_ms, full_after_s, redeemed_twice
 from loadtest.overload.reopening import POLICY, WINDOW_S, fullest_ratio
 from loadtest.overload.watch import Watch
 
@@ -130,3 +130,10 @@ def test_a_short_rehearsal_tells_what_it_saw_and_leaves_nothing_behind(tmp_path:
     assert seen["Bucket: most above burst and rate at any moment"] == 0
     assert seen["A refusal while paused: store calls"] == 0
     assert None not in seen.values()
+
+
+def test_a_code_is_redeemed_twice_if_another_order_was_granted_it_and_where_none_was_redeemed_nobody_knows() -> None:
+    first, refused = [answer(1, visitor=1), answer(1, visitor=2)], answer(2, 409, visitor=1)
+    assert redeemed_twice(first, [refused, answer(2, 409, visitor=2)]) == 0
+    assert redeemed_twice(first, [refused, answer(2, visitor=2)]) == 1
+    assert redeemed_twice([refused], [refused]) is None
