@@ -93,6 +93,9 @@ def _named(kind: str, data: Any) -> dict[str, Any]:
             return {"coupons": [first, count], "amounts": amounts}
         case "coupon.issued", {"first": first, "count": count}:
             return {"coupons": [first, count]}
+        case _, {"redemptions": [int(), *_] as told}:
+            # Four values for each: a list for each cost the store more than what stands in it.
+            return {**data, "redemptions": [*zip(told[::4], told[1::4], told[2::4], told[3::4], strict=True)]}
         case _, dict():
             return data
         case "quota.raised", [user_id, max_coupons, reason]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgpack
 import pytest
 
 from service.api import events as api_events
@@ -106,6 +107,22 @@ async def test_an_event_of_many_coupons_is_told_in_several_lines_and_lost_by_no_
     assert (len(first["data"]["codes"]), len(second["data"]["codes"])) == (COUPONS_PER_PART, 1)
     assert await read(api, cursor=first["cursor"]) == [first, second]
     assert await read(api, cursor=second["cursor"]) == []
+
+
+async def test_redemptions_are_told_alike_however_a_version_has_packed_them(room: Room, api: Caller) -> None:
+    await api.open()
+    coupons = [0, 2]
+    one_list = {"coupons": coupons, "redemptions": [1, "tea-house", "order-1", 2500, 2, "book-shop", "order-2", 1000]}
+    a_list_each = {**one_list, "redemptions": [[1, "tea-house", "order-1", 2500], [2, "book-shop", "order-2", 1000]]}
+    for data in (one_list, a_list_each):
+        event: Any = {"type": "coupon.redeemed", "data": msgpack.packb(data)}
+        await room.client.xadd(keys.events_key("spring", 0), event)
+    newer, older = [line["data"] for line in await read(api)]
+    assert newer == older
+    assert [(told["merchant_id"], told["order_id"], told["discount_amount"]) for told in newer["redemptions"]] == [
+        ("tea-house", "order-1", 2500),
+        ("book-shop", "order-2", 1000),
+    ]
 
 
 @pytest.mark.parametrize("follow", [False, True])

@@ -18,15 +18,15 @@ local function record_coupon_event(state_key, type, data)
   end
 end
 
--- Reservations or redemptions; their coupons stay in the order of the batch.
+-- Reservations or redemptions; their coupons stay in the order of the batch, and four values are told of each.
 local function redemption_event()
   return { coupons = {}, redemptions = {} }
 end
 
 local function tell_redemption(event, sequence, attempt, merchant, order, discount)
-  local told = event.redemptions
+  local told, last = event.redemptions, #event.redemptions
   add_to_runs(event.coupons, sequence)
-  told[#told + 1] = { attempt, merchant, order, discount }
+  told[last + 1], told[last + 2], told[last + 3], told[last + 4] = attempt, merchant, order, discount
 end
 
 local function newest_event(state_key)
