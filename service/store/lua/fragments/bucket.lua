@@ -7,7 +7,8 @@ local function bucket_level(tokens, at, rate, now)
   if not tokens then
     return full
   end
-  return math.min(full, tokens + math.max(0, now - at) * rate.per_second_milli)
+  local level = now > at and tokens + (now - at) * rate.per_second_milli or tokens
+  return level < full and level or full
 end
 
 -- What merchants can redeem in `left_ms` beyond the coupons that are out, as a bucket of its own: its level and rate.

@@ -35,9 +35,6 @@ end
 -- Where every coupon expires at the same instant: that instant for a coupon of that sequence, or for the next one, when
 -- `made` extensions had been made. What was undone after a coupon was issued has still made its first answer.
 local function move_instant(expires_at, extensions, made, sequence)
-  if made == 0 then
-    return expires_at
-  end
   return fold(expires_at, extensions, 1, made, function(i, asked_by)
     local extension = extensions[i]
     if extension.scoped then

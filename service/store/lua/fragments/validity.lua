@@ -44,7 +44,8 @@ local function window_of(validity, issued_at, extensions, made, sequence)
   local wave = waves and ((sequence or 0) + waves.first) % waves.count
   if validity.expires_at then
     local starts_at = waves and waves.starts[wave + 1] or validity.starts_at or issued_at
-    return math.max(starts_at, issued_at), move_instant(validity.expires_at, extensions, made, sequence)
+    return starts_at > issued_at and starts_at or issued_at,
+      made == 0 and validity.expires_at or move_instant(validity.expires_at, extensions, made, sequence)
   end
   local offsets = validity.offsets
   local starts_at = add_duration(issued_at, validity.wait_days, validity.wait_ms, offsets)
