@@ -127,13 +127,17 @@ class Desk:
         return IssueRequest(user, self.known.place(user)[1], digest)
 
     async def as_of_layout(self, layout: int) -> None:
-        """Lay the shards out as earlier versions did: 0 is without rows, 1 has them. No coupon must be issued yet."""
+        """Lay the shards out as earlier versions did; no coupon must be issued yet.
+
+        0 is without rows, 1 has them, 2 has a ledger of one field as well.
+        """
         for state_key in self.known.state_keys:
             config = await self._room.client.hget(state_key, "config")
             assert isinstance(config, bytes)
             await self._room.client.hset(state_key, "config", b"\xc1" * layout + config.lstrip(b"\xc1"))
-            await self._room.client.hdel(state_key, "ledger")
-            await self._room.client.hset(state_key, mapping=dict.fromkeys(COUNTERS, 0))
+            if layout < 2:
+                await self._room.client.hdel(state_key, "ledger")
+                await self._room.client.hset(state_key, mapping=dict.fromkeys(COUNTERS, 0))
 
     async def issue(self, user: str = "ann", key: str = "first") -> IssueOutcome:
         """One user's request, in a batch of its own."""
@@ -299,11 +303,15 @@ class Room:
         assert known is not None
         return Desk(self, known)
 
-    async def everything(self) -> tuple[int, dict[bytes, bytes | None]]:
-        """How many writes there have been, and all keys with their contents, byte for byte."""
+    async def everything(self) -> tuple[int, dict[bytes, Any]]:
+        """How many writes there have been, and all keys with their contents, byte for byte.
+
+        A hash is told by its fields: where they lie may move while the store looks at them.
+        """
         facts = await self.client.info("persistence")
         return facts["rdb_changes_since_last_save"], {
-            name: await self.client.dump(name) for name in await self.key_names()
+            name: await (self.client.hgetall if await self.client.type(name) == b"hash" else self.client.dump)(name)
+            for name in await self.key_names()
         }
 
     async def key_names(self) -> list[bytes]:

@@ -34,7 +34,7 @@ class CampaignLife(TendedLife):
         limits=st.lists(choices.limits, max_size=2),
         shards=choices.shards,
         power_cuts=st.sampled_from([0, 1, 2, 3]),
-        layout=st.sampled_from([2, 2, 1, 0]),
+        layout=st.sampled_from([3, 3, 2, 1, 0]),
     )
     def open(
         self,
@@ -57,7 +57,7 @@ class CampaignLife(TendedLife):
         of_an_order = "holder_limits" in terms and terms["holder_limits"].per_order
         terms["shards"] = 1 if of_an_order else shards + 1
         self.desk = self.run(self.room.open(**terms))
-        if layout < 2:
+        if layout < 3:
             self.run(self.desk.as_of_layout(layout))
         campaign = self.desk.campaign
         self.models = [ExtensionModel(campaign, LAUNCH, shard) for shard in range(campaign.shards)]

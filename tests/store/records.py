@@ -1,4 +1,5 @@
-"""A block of records as it lies in the store, not read by the scripts: for tests that look at it or harm it."""
+"""The records of a campaign's first shard as they lie in the store, not read by the scripts: for tests that look at
+them or harm them."""
 
 import struct
 from collections.abc import Iterator, Mapping
@@ -7,89 +8,100 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-BLOCK: Final = 32
-ROW: Final = 8
+ROW: Final = 32
+"""So many neighbours are one row, and are looked at together."""
+NAMES: Final = 65_536
+"""The names of a row's users stand so many fields behind it."""
 PART: Final = struct.Struct(">BBH")
 HEAD_BYTES: Final = 22
 SHARED_BYTES: Final = HEAD_BYTES + 1
 
-Block = Mapping[Any, Any]
+Hash = Mapping[Any, Any]
 """What HGETALL returns: bytes by bytes, though its stubs do not say so."""
 
 
-def block_key(campaign_id: str, sequence: int) -> str:
-    """The key of the block that has the coupon of that sequence, in the first shard."""
-    return f"tg:{{{campaign_id}:0}}:coupons:{sequence // BLOCK}"
+def rows_key(campaign_id: str) -> str:
+    """The key of the rows in which coupons share their records."""
+    return f"tg:{{{campaign_id}:0}}:rows:0"
+
+
+def records_key(campaign_id: str) -> str:
+    """The key of the records that coupons have of their own."""
+    return f"tg:{{{campaign_id}:0}}:coupons:0"
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Coupons that share a record; `first` is the first one's place in the block."""
+    """Coupons that share a record, from the first one's sequence on."""
 
     first: int
+    count: int
     shared: bytes
-    users: tuple[bytes, ...]
 
     def packed(self) -> bytes:
-        users = b"".join(user + b"\0" for user in self.users)
-        return PART.pack(self.first % ROW, len(self.users), len(users)) + self.shared + users
+        return PART.pack(self.first % ROW, self.count, 0) + self.shared
 
-    def without(self, place: int) -> Iterator["_Part"]:
-        at = place - self.first
-        if not 0 <= at < len(self.users):
+    def without(self, sequence: int) -> Iterator["_Part"]:
+        at = sequence - self.first
+        if not 0 <= at < self.count:
             yield self
             return
-        for part in replace(self, users=self.users[:at]), replace(self, first=place + 1, users=self.users[at + 1 :]):
-            if part.users:
+        for part in replace(self, count=at), replace(self, first=sequence + 1, count=self.count - at - 1):
+            if part.count:
                 yield part
 
 
-def read_block(block: Block) -> dict[int, bytes]:
-    """Each coupon's record by its place, as if nothing were shared: with its user in it."""
-    fields = {int(field): packed for field, packed in block.items()}
-    shared = {
-        part.first + i: (part.shared, user)
-        for field, row in fields.items()
-        if field >= BLOCK
-        for part in _parts(field, row)
-        for i, user in enumerate(part.users)
+def unpacked(rows: Hash, own: Hash) -> dict[int, bytes]:
+    """Each coupon's record by its sequence, as if nothing were shared: with its user in it."""
+    fields = {int(field): text for field, text in rows.items()}
+    users = {
+        (field - NAMES) * ROW + place: user
+        for field, names in fields.items()
+        if field >= NAMES
+        for place, user in enumerate(names.split(b"\0")[:-1])
     }
-    records = {place: record for place, (record, _) in shared.items()}
-    records |= {place: record for place, record in fields.items() if place < BLOCK}
-    return {place: _with_user(record, shared.get(place)) for place, record in records.items()}
+    records = {
+        part.first + i: part.shared
+        for field, row in fields.items()
+        if field < NAMES
+        for part in _parts(field, row)
+        for i in range(part.count)
+    }
+    records |= {int(sequence): record for sequence, record in own.items()}
+    return {sequence: _with_user(record, users.get(sequence)) for sequence, record in records.items()}
 
 
-def without(block: Block, *places: int) -> dict[bytes, bytes]:
-    """The block as if no coupons had ever been at those places."""
-    left = {int(field): packed for field, packed in block.items() if int(field) not in places}
-    for place in places:
-        field = BLOCK + place // ROW
-        if field in left:
-            left[field] = b"".join(part.packed() for old in _parts(field, left[field]) for part in old.without(place))
-    return {b"%d" % field: packed for field, packed in left.items() if packed}
+def without(rows: Hash, *sequences: int) -> dict[bytes, bytes]:
+    """The rows as if no coupons had ever had these sequences."""
+    left = {int(field): text for field, text in rows.items()}
+    for sequence in sequences:
+        row = sequence // ROW
+        left[row] = b"".join(part.packed() for old in _parts(row, left[row]) for part in old.without(sequence))
+    return {b"%d" % field: text for field, text in left.items() if text}
 
 
-async def replace_block(client: Redis, key: str, block: Block) -> None:
-    """Put the block in the place of the one that is there."""
-    await client.delete(key)
-    if block:
-        await client.hset(key, mapping={**block})
+async def read_records(client: Redis, campaign_id: str) -> dict[int, bytes]:
+    """All records, by the sequences of their coupons."""
+    return unpacked(*[await client.hgetall(key) for key in (rows_key(campaign_id), records_key(campaign_id))])
 
 
-def _parts(field: int, row: bytes) -> Iterator[_Part]:
-    at = 0
-    while at < len(row):
-        first, count, length = PART.unpack_from(row, at)
-        at += PART.size
-        shared, users = row[at : at + SHARED_BYTES], row[at + SHARED_BYTES : at + SHARED_BYTES + length]
-        at += SHARED_BYTES + length
-        part = _Part((field - BLOCK) * ROW + first, shared, tuple(users.split(b"\0")[:-1]))
-        assert len(part.users) == count
-        yield part
+async def lose_records(client: Redis, campaign_id: str, *sequences: int) -> None:
+    """Leave the store as if these coupons had never been written."""
+    left: Hash = without(await client.hgetall(rows_key(campaign_id)), *sequences)
+    await client.delete(rows_key(campaign_id))
+    if left:
+        await client.hset(rows_key(campaign_id), mapping={**left})
+    await client.hdel(records_key(campaign_id), *map(str, sequences))
 
 
-def _with_user(record: bytes, shared: tuple[bytes, bytes] | None) -> bytes:
-    if shared is None or record[HEAD_BYTES]:
+def _parts(number: int, row: bytes) -> Iterator[_Part]:
+    for at in range(0, len(row), PART.size + SHARED_BYTES):
+        first, count, names = PART.unpack_from(row, at)
+        assert not names
+        yield _Part(number * ROW + first, count, row[at + PART.size : at + PART.size + SHARED_BYTES])
+
+
+def _with_user(record: bytes, user: bytes | None) -> bytes:
+    if user is None or record[HEAD_BYTES : HEAD_BYTES + 1] != b"\0":
         return record
-    user = shared[1]
     return record[:HEAD_BYTES] + bytes([len(user)]) + user + record[SHARED_BYTES:]

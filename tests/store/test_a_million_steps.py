@@ -19,7 +19,7 @@ from service.store.coupons import RedeemRequest
 from tests.store.desk import LAUNCH, UNLIMITED, Desk, Room
 from tests.store.ledgers import FIELD, read_ledger
 from tests.store.reckoning import Reckoning
-from tests.store.records import BLOCK, read_block
+from tests.store.records import unpacked
 
 pytestmark = pytest.mark.anyio
 
@@ -103,8 +103,7 @@ class History:
     async def _compare(self, touched: set[int]) -> None:
         model, state_key = self._model, self._desk.known.state_keys[0]
         buckets = self._desk.campaign.user_buckets
-        blocks = range(-(-len(model.coupons) // BLOCK))
-        suffixes = ["merchants", *(f"users:{n}" for n in range(buckets)), *(f"coupons:{n}" for n in blocks)]
+        suffixes = ["merchants", *(f"users:{n}" for n in range(buckets)), "rows:0", "coupons:0"]
         async with self._room.client.pipeline(transaction=False) as reading:
             for key in (state_key, *(state_key.replace("state", suffix) for suffix in suffixes)):
                 reading.hgetall(key)
@@ -113,11 +112,7 @@ class History:
         assert stored == model.state()
         assert merchants == model.merchants()
         assert rest[:buckets] == [model.users(bucket) for bucket in range(buckets)]
-        records = {
-            number * BLOCK + place: record
-            for number, block in enumerate(rest[buckets:])
-            for place, record in read_block(block).items()
-        }
+        records = unpacked(*rest[buckets:])
         assert {sequence for sequence, record in records.items() if self._records.get(sequence) != record} == touched
         assert all(records[sequence].startswith(model.coupons[sequence].head) for sequence in touched)
         assert len(records) == len(model.coupons)

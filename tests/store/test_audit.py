@@ -22,7 +22,7 @@ from service.store.export import Exporter
 from service.store.scripts import Scripts
 from tests.store.desk import EXPIRY, LATER, Desk, Room, to_the_end
 from tests.store.ledgers import drift
-from tests.store.records import BLOCK, block_key, read_block, replace_block, without
+from tests.store.records import ROW, lose_records, read_records, records_key
 
 pytestmark = pytest.mark.anyio
 
@@ -216,11 +216,9 @@ async def test_a_campaign_without_a_coupon_is_sound(room: Room, tmp_path: Path) 
 async def test_records_that_say_another_status_are_named(room: Room, tmp_path: Path) -> None:
     desk = await room.open()
     await desk.issue_batch([(f"user {number}", "first") for number in range(200)])
-    redeemed_key, lost_key, invented_key = (block_key("spring", sequence) for sequence in (130, 5, 200))
-    record = read_block(await room.client.hgetall(redeemed_key))[130 % BLOCK]
-    await room.client.hset(redeemed_key, str(130 % BLOCK), b"\x03" + record[1:])
-    await replace_block(room.client, lost_key, without(await room.client.hgetall(lost_key), 5))
-    await room.client.hset(invented_key, str(200 % BLOCK), record)
+    record = (await read_records(room.client, "spring"))[130]
+    await lose_records(room.client, "spring", 5)
+    await room.client.hset(records_key("spring"), mapping={"130": b"\x03" + record[1:], "200": record})
     (found,) = await audit(room, desk, tmp_path)
     assert not found.is_sound
     assert found.told == found.kept
@@ -239,21 +237,21 @@ async def test_a_record_with_another_amount_than_was_drawn_is_named(room: Room, 
     coupon = await desk.coupon(2)
     assert isinstance(coupon, Coupon)
     assert coupon.drawn_amount is not None
-    record = await room.client.hget("tg:{spring:0}:coupons:0", "2")
+    record = await room.client.hget(records_key("spring"), "2")
     assert isinstance(record, bytes)
     altered = record.replace(coupon.drawn_amount.to_bytes(6, "big"), (coupon.drawn_amount + 1).to_bytes(6, "big"))
-    await room.client.hset("tg:{spring:0}:coupons:0", "2", altered)
+    await room.client.hset(records_key("spring"), "2", altered)
     (found,) = await audit(room, desk, tmp_path)
     assert not found.is_sound
     assert found.mismatches == (Mismatch(0, 2, "issued", "issued", coupon.drawn_amount, coupon.drawn_amount + 1),)
 
 
-async def test_a_block_of_records_that_is_gone_is_noticed(room: Room, tmp_path: Path) -> None:
+async def test_a_row_of_records_that_is_gone_is_noticed(room: Room, tmp_path: Path) -> None:
     desk = await room.open()
     await desk.issue_batch([(f"user {number}", "first") for number in range(200)])
-    await room.client.delete(block_key("spring", 40))
+    await lose_records(room.client, "spring", *range(ROW, 2 * ROW))
     (found,) = await audit(room, desk, tmp_path)
-    assert (found.differing, len(found.mismatches)) == (BLOCK, BLOCK)
+    assert (found.differing, len(found.mismatches)) == (ROW, ROW)
 
 
 @pytest.mark.parametrize("counter", ["issued", "outstanding", "redeemed", "committed"])

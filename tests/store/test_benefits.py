@@ -30,8 +30,7 @@ async def test_a_percentage_is_rounded_down_and_has_a_maximum(room: Room, order_
 
 def test_every_discount_is_exact_to_the_unit(store_url: str) -> None:
     rule = """
-    local config = { percent = tonumber(ARGV[1]), amount = tonumber(ARGV[2]) }
-    return string.format('%.0f', discount_of({ config = config }, {}, tonumber(ARGV[3])))
+    return string.format('%.0f', discount_of(tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])))
     """
     with Redis.from_url(store_url) as client:
         ask = client.register_script(behind_fragments(f"-- Uses     benefit\n{rule}"))

@@ -9,20 +9,40 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
+from service.domain.benefit import RedEnvelope
 from service.domain.coupon import Coupon, CouponStatus
 from service.domain.extension import Scope
 from service.domain.money import Money
-from service.domain.outcomes import BudgetExhausted, Issued, IssueOutcome, PerUserLimit, Redeemed, Replayed, SoldOut
+from service.domain.outcomes import (
+    BudgetExhausted,
+    Issued,
+    IssueOutcome,
+    PerUserLimit,
+    Redeemed,
+    RedemptionReplayed,
+    Replayed,
+    SoldOut,
+)
+from service.domain.validity import DAY_MS, Duration, FixedValidity, FixedWaves
 from service.store import extensions, keys
 from service.store.catalogue import KnownCampaign
+from service.store.coupons import RedeemRequest
 from service.store.scripts import StoreRefused
 from tests.store.desk import CLOCK_KEY, EXPIRY, LATER, LAUNCH, SECRET, UNLIMITED, Desk, Room, a_campaign
 from tests.store.ledgers import COUNTERS, FIELD, drift, read_ledger
-from tests.store.records import BLOCK, ROW, block_key
+from tests.store.records import ROW, records_key, rows_key
 
 pytestmark = pytest.mark.anyio
 
 STATE = keys.state_key("spring", 0)
+SMALL = 32
+"""So many coupons share a hash where each has a record of its own, and did in earlier layouts."""
+LARGE = 2_097_152
+"""So many share a hash otherwise."""
+RED_ENVELOPE = {"benefit": RedEnvelope(1_000, 100, 1, "CNY"), "max_coupons": 100, "budget": Money(1_000, "CNY")}
+WAVES = FixedWaves(Duration(days=1), (LAUNCH, LAUNCH + DAY_MS))
+IN_WAVES = {"validity": FixedValidity("Asia/Shanghai", LAUNCH, EXPIRY, waves=WAVES)}
+VERBS = "hget", "hmget", "hset"
 MANY = 4_096
 """As many as the settings let into a batch."""
 PLACES = [(3, 152), (0, 287), (3, 223)]
@@ -94,8 +114,9 @@ async def test_the_whole_life_adds_up_over_all_shards(room: Room, shards: int) -
     assert statuses.count(CouponStatus.REDEEMED) == counters.redeemed == shards
 
 
-async def test_coupons_of_the_longest_names_stay_packed(room: Room) -> None:
+async def test_small_hashes_stay_packed_with_the_longest_names(room: Room) -> None:
     desk = await room.open()
+    await desk.as_of_layout(2)
     users = [f"user-{number:027d}" for number in range(32)]
     assert max(len(user) for user in users) == 32
     wishes = [(user, str(number)) for number in range(21) for user in users]
@@ -104,9 +125,18 @@ async def test_coupons_of_the_longest_names_stay_packed(room: Room) -> None:
     for sequence in range(128):
         await desk.redeem(sequence, merchant="m" * 32, order="o" * 32)
     names = [name for name in await room.key_names() if b":coupons:" in name]
-    assert len(names) == -(-len(wishes) // BLOCK)
+    assert len(names) == -(-len(wishes) // SMALL)
     assert {await room.client.object("encoding", name) for name in names} == {b"listpack"}
     assert [coupon.user_id for coupon in await room.coupons.user_coupons(desk.known, users[7])] == [users[7]] * 21
+
+
+@pytest.mark.parametrize("terms", [RED_ENVELOPE, IN_WAVES], ids=["amounts are drawn", "starts in waves"])
+async def test_where_every_record_is_a_coupons_own_they_are_packed(room: Room, terms: dict[str, Any]) -> None:
+    desk = await room.open(**terms)
+    await desk.issue_batch([(f"user {number}", "first") for number in range(SMALL + 1)])
+    names = {name for name in await room.key_names() if b":coupons:" in name or b":rows:" in name}
+    assert names == {b"tg:{spring:0}:coupons:0", b"tg:{spring:0}:coupons:1"}
+    assert await room.client.object("encoding", records_key("spring")) == b"listpack"
 
 
 async def test_a_bucket_of_many_users_is_a_table_and_forgets_nobody(room: Room) -> None:
@@ -130,12 +160,9 @@ async def test_every_grant_stands_in_the_events_once(room: Room) -> None:
     assert await room.client.xlen(keys.events_key("spring", 0)) == 1
 
 
-async def fields(room: Room, sequence: int = 0) -> list[int]:
-    """The fields of a coupon's block: below BLOCK they are records of their own."""
-    return sorted(map(int, await room.client.hkeys(block_key("spring", sequence))))
-
-
-ROWS_ALONE = [BLOCK + row for row in range(BLOCK // ROW)]
+async def own(room: Room) -> list[int]:
+    """The coupons that have a record of their own."""
+    return sorted(map(int, await room.client.hkeys(records_key("spring"))))
 
 
 async def test_whoever_came_together_shares_a_record_until_one_is_used(room: Room) -> None:
@@ -143,40 +170,48 @@ async def test_whoever_came_together_shares_a_record_until_one_is_used(room: Roo
     for batch in ([0], [1, 2], range(3, 21), range(21, 40)):
         await desk.issue_batch([(f"user {number}", "first") for number in batch])
         await room.clock.advance(1)
-    assert (await fields(room), await fields(room, 39)) == (ROWS_ALONE, [BLOCK])
+    assert (await own(room), await room.client.hlen(rows_key("spring"))) == ([], 4)
     coupons = await desk.all_coupons()
     assert [coupon.user_id for coupon in coupons] == [f"user {number}" for number in range(40)]
     assert [*Counter(coupon.issued_at_ms for coupon in coupons).values()] == [1, 2, 18, 19]
     await desk.redeem(5, hold_ms=60_000)
     await desk.deactivate(31)
-    assert await fields(room) == [5, 31, *ROWS_ALONE]
+    assert await own(room) == [5, 31]
     await desk.settle("release", 5)
     changed = {5: coupons[5], 31: replace(coupons[31], status=CouponStatus.DEACTIVATED)}
     assert await desk.all_coupons() == [changed.get(number, coupon) for number, coupon in enumerate(coupons)]
 
 
-@pytest.mark.parametrize("together", [1, 3, ROW])
-async def test_repeats_of_neighbours_read_their_row_once(room: Room, together: int) -> None:
-    desk = await room.open()
-    wishes = [(f"user {number}", "first") for number in range(ROW)]
-    for first in range(0, ROW, together):
-        await desk.issue_batch(wishes[first : first + together])
-    before = await calls(room, "hget")
-    assert [type(outcome) for outcome in await desk.issue_batch(wishes)] == [Replayed] * ROW
-    assert await calls(room, "hget") == before + 1
+@pytest.mark.parametrize("apart", [1, 7, ROW + 1])
+async def test_what_a_batch_wants_of_many_rows_is_read_by_one_command_and_written_by_one(
+    room: Room, apart: int
+) -> None:
+    desk = await room.open(merchant_rate=UNLIMITED)
+    wishes = [(f"user {number}", "first") for number in range(21 * apart)]
+    await desk.issue_batch(wishes)
+    costs = []
+    for sequences in ([0], range(apart, 21 * apart, apart)):
+        asked = [RedeemRequest(sequence, f"merchant {sequence}", "1", None, 0) for sequence in sequences]
+        before = [await calls(room, verb) for verb in VERBS]
+        assert {type(outcome) for outcome in await desk.issue_batch([wishes[at] for at in sequences])} == {Replayed}
+        between = [await calls(room, verb) for verb in VERBS]
+        assert {type(outcome) for outcome in await desk.redeem_batch(asked)} == {Redeemed}
+        after = [await calls(room, verb) for verb in VERBS]
+        costs.append([now - was for was, now in zip(before + between, between + after, strict=True)])
+    assert costs[0] == costs[1]
 
 
 @pytest.mark.parametrize("buckets", [1, 3])
 async def test_the_users_of_a_bucket_are_read_by_one_command_and_written_by_one(room: Room, buckets: int) -> None:
     desk = await room.open(user_buckets=buckets)
+    await desk.issue("ann")
     verbs = "hmget", "hset"
     costs = []
     for users in (1, 40):
         before = [await calls(room, verb) for verb in verbs]
         await desk.issue_batch([(f"user {users} {number}", "first") for number in range(users)])
         costs.append([await calls(room, verb) - was for verb, was in zip(verbs, before, strict=True)])
-    # Forty coupons begin two more blocks than one does.
-    assert costs[1] == [costs[0][0] + buckets - 1, costs[0][1] + buckets - 1 + 1]
+    assert costs[1] == [costs[0][0] + buckets - 1, costs[0][1] + buckets - 1]
 
 
 async def test_more_users_than_one_command_takes_get_each_his_own_coupon(room: Room) -> None:
@@ -205,11 +240,39 @@ async def test_repeats_in_any_order_get_their_own_answers(room: Room) -> None:
         ]
 
 
+async def test_coupons_on_both_sides_of_a_hashs_end_are_told_apart(room: Room) -> None:
+    desk = await room.open(max_coupons=LARGE + 100, merchant_rate=UNLIMITED)
+    await drift(room.client, STATE, {"issued": LARGE - ROW, "outstanding": LARGE - ROW})
+    wishes = [(f"user {number}", "first") for number in range(2 * ROW)]
+    first_answers = await desk.issue_batch(wishes)
+    sequences = [*range(LARGE - ROW, LARGE + ROW)]
+    assert [outcome.sequence for outcome in first_answers if isinstance(outcome, Issued)] == sequences
+    again = await desk.issue_batch(wishes[::-1])
+    assert [Issued(*astuple(outcome)) for outcome in again if isinstance(outcome, Replayed)] == first_answers[::-1]
+    asked = [RedeemRequest(sequence, f"merchant {sequence}", "1", None, 0) for sequence in sequences[::2]]
+    assert {type(outcome) for outcome in await desk.redeem_batch(asked)} == {Redeemed}
+    assert {type(outcome) for outcome in await desk.redeem_batch(asked)} == {RedemptionReplayed}
+    await desk.deactivate(LARGE - 1)
+    await desk.deactivate(LARGE + 1)
+    page = await room.coupons.page(desk.known, 0, LARGE - ROW)
+    used, off = CouponStatus.REDEEMED, CouponStatus.DEACTIVATED
+    for sequence, (coupon, redemption) in zip(sequences, page.coupons, strict=True):
+        assert coupon.user_id == f"user {sequence - sequences[0]}"
+        assert coupon.status is (
+            used if sequence % 2 == 0 else off if abs(sequence - LARGE) == 1 else CouponStatus.ISSUED
+        )
+        assert (redemption is None) is (coupon.status is not used)
+        assert await desk.coupon(sequence) == coupon
+    kept = [
+        await room.client.hlen(f"tg:{{spring:0}}:{name}:{number}") for name in ("rows", "coupons") for number in (0, 1)
+    ]
+    assert kept == [2, 2, ROW // 2 + 1, ROW // 2 + 1]
+
+
 async def test_whoever_stands_behind_many_long_names_is_found(room: Room) -> None:
     desk = await room.open()
     await desk.issue_batch([(f"{number:064d}", "first") for number in range(ROW - 1)])
     await desk.issue("bob")
-    assert await fields(room) == [BLOCK]
     bob = await desk.coupon(ROW - 1)
     assert isinstance(bob, Coupon)
     assert bob.user_id == "bob"
@@ -219,19 +282,19 @@ async def test_whoever_stands_behind_many_long_names_is_found(room: Room) -> Non
 
 async def test_what_happens_to_all_leaves_them_their_common_record(room: Room) -> None:
     desk = await room.open()
-    await desk.issue_batch([(f"user {number}", "first") for number in range(BLOCK)])
+    await desk.issue_batch([(f"user {number}", "first") for number in range(ROW)])
     await desk.redeem(3)
     await desk.write_through((await desk.extend(EXPIRY + 1)).number)
-    assert await fields(room) == [3, *ROWS_ALONE]
+    assert await own(room) == [3]
     await desk.write_through((await desk.extend(LATER, scope=Scope(user_ids=("user 9",)))).number)
-    assert await fields(room) == [3, 9, *ROWS_ALONE]
+    assert await own(room) == [3, 9]
     await room.clock.set(EXPIRY + 1)
     await desk.tidy()
-    assert await fields(room) == [3, 9, *ROWS_ALONE]
+    assert await own(room) == [3, 9]
     statuses = [coupon.status for coupon in await desk.all_coupons()]
     assert statuses[3] is CouponStatus.REDEEMED
     assert statuses[9] is CouponStatus.ISSUED
-    assert statuses.count(CouponStatus.EXPIRED) == BLOCK - 2
+    assert statuses.count(CouponStatus.EXPIRED) == ROW - 2
     assert (await desk.recount()).adds_up
 
 
@@ -249,6 +312,7 @@ async def test_those_of_one_part_may_differ_for_a_while(room: Room, monkeypatch:
     assert (await desk.recount()).adds_up
 
 
+SMALL_ROWS = [SMALL + number for number in range(4)]
 AFTER_130_COUPONS = {
     **{"tokens": (UNLIMITED.burst - 130) * 1_000_000, "tokens_at": LAUNCH, "committed": 130 * 2500},
     **{"issued": 130, "outstanding": 129, "reserved": 0, "redeemed": 1, "expired": 0, "deactivated": 0},
@@ -278,10 +342,10 @@ async def test_the_ledger_counts_further_than_any_campaign_and_below_nothing(roo
     assert (await room.catalogue.ledger(desk.campaign)).counters.expired == -1
 
 
-@pytest.mark.parametrize(("layout", "lost"), [(2, "ledger"), (1, "issued"), (0, "committed")])
+@pytest.mark.parametrize(("layout", "lost"), [(3, "ledger"), (2, "ledger"), (1, "issued"), (0, "committed")])
 async def test_nothing_is_given_out_without_a_ledger(room: Room, layout: int, lost: str) -> None:
     desk = await room.open()
-    if layout < 2:
+    if layout < 3:
         await desk.as_of_layout(layout)
     await desk.issue()
     await room.client.hdel(STATE, lost)
@@ -294,8 +358,8 @@ async def test_nothing_is_given_out_without_a_ledger(room: Room, layout: int, lo
 
 @pytest.mark.parametrize(
     ("layout", "places"),
-    [(0, [[*range(128)], [0, 1], []]), (1, [ROWS_ALONE] * 3)],
-    ids=["without rows", "without one ledger"],
+    [(0, [[*range(128)], [0, 1], []]), (1, [SMALL_ROWS] * 3), (2, [SMALL_ROWS] * 3)],
+    ids=["without rows", "without one ledger", "in small hashes"],
 )
 async def test_shards_of_earlier_versions_lie_on_as_they_did(room: Room, layout: int, places: list[list[int]]) -> None:
     desk = await room.open()
@@ -307,12 +371,13 @@ async def test_shards_of_earlier_versions_lie_on_as_they_did(room: Room, layout:
     blocks = [await room.client.hgetall(f"tg:{{spring:0}}:coupons:{number}") for number in range(3)]
     assert [sorted(map(int, block)) for block in blocks] == places
     state: Any = await room.client.hgetall(STATE)
-    assert {name.decode(): int(figure) for name, figure in state.items() if name != b"config"} == AFTER_130_COUPONS
+    told = {name.decode(): int(figure) for name, figure in state.items() if name not in (b"config", FIELD)}
+    assert (told if layout < 2 else read_ledger(state[FIELD])) == AFTER_130_COUPONS
     assert len(await desk.all_coupons()) == 130
-    assert await room.client.object("encoding", block_key("spring", 0)) == b"listpack"
+    assert await room.client.object("encoding", records_key("spring")) == b"listpack"
 
 
-@pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.parametrize("layout", [0, 1, 2])
 async def test_an_earlier_version_can_do_nothing_with_a_later_layout(room: Room, layout: int) -> None:
     desk = await room.open()
     await desk.change(max_coupons=200)

@@ -234,7 +234,8 @@ async def test_a_reservation_that_is_committed_counts_once(room: Room) -> None:
 
 
 async def test_the_index_of_orders_is_gone_with_the_last_coupon_given_back(room: Room) -> None:
-    desk = await with_coupons(room, 2, holder_limits=HolderLimits(2, 2))
+    desk = await with_coupons(room, 3, holder_limits=HolderLimits(2, 2))
+    await desk.deactivate(2)
     before = await room.key_names()
     for sequence in (0, 1):
         await desk.redeem(sequence, hold_ms=MINUTE)

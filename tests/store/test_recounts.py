@@ -15,12 +15,11 @@ from service.store.client import connect
 from service.store.coupons import SettleVerb
 from tests.store.desk import EXPIRY, LATER, LAUNCH, Desk, Room
 from tests.store.ledgers import drift
-from tests.store.records import BLOCK, block_key, read_block, replace_block, without
+from tests.store.records import ROW, lose_records, read_records, records_key
 
 COUPONS: Final = 8
 HOUR: Final = 3_600_000
 STATE: Final = keys.state_key("spring", 0)
-FIRST_BLOCK: Final = block_key("spring", 0)
 VERBS: Final[tuple[SettleVerb, ...]] = ("commit", "release", "rollback")
 RED_ENVELOPE: Final = {
     "benefit": RedEnvelope(1_000, 2 * COUPONS, 1, "CNY"),
@@ -134,10 +133,10 @@ def status_byte(packed: bytes, status: int) -> bytes:
 )
 async def test_a_damaged_record_is_named(room: Room, sequence: int, damage: Any, coupons: int) -> None:
     desk = await a_lived_in_campaign(room)
-    block = await room.client.hgetall(FIRST_BLOCK)
-    damaged = damage(read_block(block)[sequence])
-    left = without(block, sequence)
-    await replace_block(room.client, FIRST_BLOCK, left if damaged is None else left | {b"%d" % sequence: damaged})
+    damaged = damage((await read_records(room.client, "spring"))[sequence])
+    await lose_records(room.client, "spring", sequence)
+    if damaged is not None:
+        await room.client.hset(records_key("spring"), str(sequence), damaged)
     found = await desk.recount()
     assert (found.coupons, found.wrong, found.named) == (coupons, 1, (CouponAddress(0, sequence),))
     assert not found.adds_up
@@ -167,9 +166,9 @@ async def test_each_record_is_counted_with_the_amount_that_it_drew(room: Room) -
     await desk.issue_batch((f"user {number}", "first") for number in range(COUPONS))
     await desk.deactivate(2)
     assert (await desk.recount()).adds_up
-    packed = await room.client.hget(FIRST_BLOCK, "3")
+    packed = await room.client.hget(records_key("spring"), "3")
     assert isinstance(packed, bytes)
-    await room.client.hset(FIRST_BLOCK, "3", packed[:-1] + bytes([packed[-1] ^ 1]))
+    await room.client.hset(records_key("spring"), "3", packed[:-1] + bytes([packed[-1] ^ 1]))
     found = await desk.recount()
     assert (found.coupons, found.money, found.wrong) == (0, 1, 0)
 
@@ -190,6 +189,6 @@ async def test_money_comes_back_with_expiry_and_deactivation_and_stays_with_rele
 async def test_of_very_many_wrong_records_the_first_are_named(room: Room) -> None:
     desk = await room.open(max_coupons_per_user=1000)
     await desk.issue_batch(("ann", f"key {number}") for number in range(200))
-    await room.client.delete(*(block_key("spring", block * BLOCK) for block in range(4)))
+    await lose_records(room.client, "spring", *range(4 * ROW))
     found = await desk.recount()
-    assert (found.wrong, len(found.named)) == (4 * BLOCK, recounts.MOST_NAMED)
+    assert (found.wrong, len(found.named)) == (4 * ROW, recounts.MOST_NAMED)

@@ -73,6 +73,14 @@ async def test_in_one_batch_a_coupon_is_redeemed_once_too(room: Room) -> None:
     assert outcomes == [Redeemed(COMMITTED), RedemptionReplayed(COMMITTED), AlreadyRedeemed()]
 
 
+async def test_in_one_batch_what_is_held_is_redeemed_by_nobody_else(room: Room) -> None:
+    desk = await opened(room)
+    held = RedeemRequest(0, "tea house", "order", None, 60_000)
+    outcomes = await desk.redeem_batch([held, RedeemRequest(0, "book shop", "order", None, 0)])
+    assert [type(outcome) for outcome in outcomes] == [Redeemed, ReservedElsewhere]
+    assert (await desk.counters()).reserved == 1
+
+
 @pytest.mark.parametrize("status", [CampaignStatus.PAUSED, CampaignStatus.STOPPED, CampaignStatus.ENDED])
 async def test_redemption_works_while_nothing_is_issued(room: Room, status: CampaignStatus) -> None:
     desk = await opened(room)

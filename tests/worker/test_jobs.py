@@ -37,7 +37,7 @@ from tests.store.desk import Room
 from tests.worker.processes import BATCH, NEXT_WEEK, in_the_store, open_with_coupons, progress
 from worker.__main__ import RQ_MISSES_ITS_STORE, Absence, JobWorker
 
-COUPONS: Final = "tg:{spring:0}:coupons:0"
+COUPONS: Final = "tg:{spring:0}:rows:0"
 
 
 @pytest.fixture(autouse=True)

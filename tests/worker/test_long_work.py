@@ -19,7 +19,7 @@ from service.store.long_jobs import JobKind, JobRecord, JobStatus, LongJobs, New
 from service.store.recounts import RecountStore
 from service.store.scripts import Scripts
 from tests.store.desk import LATER, SECRET, Desk, DyingScripts, ProcessDied, Room
-from tests.store.records import block_key, replace_block, without
+from tests.store.records import lose_records
 from tests.worker.processes import BATCH, NEXT_WEEK, NOW, in_the_store, open_with_coupons
 from worker import jobs as worker_jobs
 from worker.kinds import Kinds
@@ -40,7 +40,6 @@ MOST_TURNS: Final = 20
 BATCHES: Final = 24
 ALL: Final = BATCHES * BATCH
 LATEST_KILL_S: Final = 0.12
-FIRST_BLOCK: Final = block_key("spring", 0)
 
 
 Work = Callable[[], Awaitable[None]]
@@ -102,7 +101,7 @@ async def test_a_job_whose_worker_dies_before_any_one_word_to_the_store_ends_as_
 @pytest.mark.anyio
 async def test_records_that_do_not_add_up_fail_their_recount_which_names_them(room: Room) -> None:
     await a_campaign_with_coupons(room)
-    await replace_block(room.client, FIRST_BLOCK, without(await room.client.hgetall(FIRST_BLOCK), 7, 9))
+    await lose_records(room.client, "spring", 7, 9)
     await room.long_jobs.open(RECOUNT)
     await long_work(room).take_turn(RECOUNT.id)
     record = await ended(room, RECOUNT)

@@ -13,7 +13,7 @@ from service.store.events import EventStore
 from service.store.export import Exporter
 from service.store.jobs import JobQueue
 from tests.store.desk import EXPIRY, LATER, LAUNCH, SECRET, DyingScripts, ProcessDied, Room, a_campaign
-from tests.store.records import BLOCK, block_key
+from tests.store.records import ROW, lose_records
 from worker.schedule import SHARDS_PER_TICK, Schedule
 from worker.tidying import Tidying
 
@@ -99,8 +99,8 @@ async def test_expired_coupons_are_tidied_once_whatever_the_campaign_does(
 
 async def test_a_record_that_is_gone_keeps_nobody_behind_it_from_expiring(jobs: JobQueue, room: Room) -> None:
     desk = await room.open()
-    await desk.issue_batch([(f"user {number}", "first") for number in range(BLOCK + 1)])
-    await room.client.delete(block_key("spring", 0))
+    await desk.issue_batch([(f"user {number}", "first") for number in range(ROW + 1)])
+    await lose_records(room.client, "spring", *range(ROW))
     await room.clock.set(EXPIRY)
     await schedule(room, jobs).enqueue_due()
     assert take_all(jobs) == ["tend-spring"]
@@ -112,17 +112,17 @@ async def test_a_record_that_is_gone_keeps_nobody_behind_it_from_expiring(jobs: 
 
 async def test_a_record_that_is_gone_keeps_no_other_reservation_from_lapsing(jobs: JobQueue, room: Room) -> None:
     desk = await room.open()
-    await desk.issue_batch([(f"user {number}", "first") for number in range(BLOCK + 1)])
-    await desk.redeem(BLOCK, hold_ms=HOUR)
+    await desk.issue_batch([(f"user {number}", "first") for number in range(ROW + 1)])
+    await desk.redeem(ROW, hold_ms=HOUR)
     await desk.redeem(0, hold_ms=2 * HOUR)
-    await room.client.delete(block_key("spring", 0))
+    await lose_records(room.client, "spring", *range(ROW))
     await room.clock.advance(2 * HOUR)
     await schedule(room, jobs).enqueue_due()
     assert take_all(jobs) == ["tend-spring"]
     await Tidying(room.catalogue, room.extensions).tend("spring", until_s=0)
     counters = await desk.counters()
-    assert (counters.outstanding, counters.reserved) == (BLOCK, 1)
-    assert [list(event.coupons) for event in await room.events() if event.type == "coupon.lapsed"] == [[BLOCK]]
+    assert (counters.outstanding, counters.reserved) == (ROW, 1)
+    assert [list(event.coupons) for event in await room.events() if event.type == "coupon.lapsed"] == [[ROW]]
     await schedule(room, jobs).enqueue_due()
     assert waiting(jobs) == []
 

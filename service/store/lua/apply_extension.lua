@@ -46,7 +46,7 @@ end
 -- An extension of every coupon that was undone meanwhile is written all the same: its undoing is written after it.
 local function apply(record, sequence, i)
   local extension, before = extensions[i], record.stored_expires_at
-  if (extension.scoped and extension.undone_made) or not concerns(extension, scopes[i], record, before) then
+  if (extension.scoped and extension.undone_made) or not concerns(state, extension, scopes[i], record, before) then
     return
   end
   local after = lift(extension, before)

@@ -7,7 +7,8 @@
 local config = cmsgpack.unpack(ARGV[1])
 local state = load_state(KEYS[1])
 if not state then
-  redis.call('HSET', KEYS[1], 'config', string.rep(LAYOUT_MARK, LAYOUT) .. ARGV[1],
+  local layout = (config.pot or config.validity.waves) and LAYOUT_WITHOUT_ROWS or LAYOUT
+  redis.call('HSET', KEYS[1], 'config', string.rep(LAYOUT_MARK, layout) .. ARGV[1],
     'ledger', struct.pack(LEDGER_FORM, 0, 0, 0, 0, 0, 0, 0, 0, 0))
   return { 'configured' }
 elseif config.version <= state.config.version then

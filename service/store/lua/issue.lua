@@ -1,5 +1,5 @@
 -- Issues a batch of coupons of one shard: all that may be granted in the order of the batch, and nothing else.
--- Uses     clock, state, bucket, validity, record, new_coupons, limits, draw, first_answer
+-- Uses     clock, state, bucket, validity, record, block, new_coupons, limits, draw, first_answer
 -- KEYS[1]  the shard's state
 -- ARGV[1]  MessagePack: the users; the bucket of each; the 8-byte digest of each one's idempotency key
 -- ARGV[2]  a seed that no client knows, where coupons draw their amounts from a pot
@@ -14,8 +14,6 @@
 --          numbers for each: issued, starts and expires at, and the amount drawn or 0
 local CLAIM_BYTES, CLAIM = 13, '>c8I5'
 local USER_BUCKET_BYTES, USER_BUCKET = 12, '>I6I6'
--- So many values are passed to one command: Lua takes no more than 8,000.
-local MOST_VALUES = 4000
 
 -- Some builds of Redis, Debian's among them, have no such clock; their batches take no time that anybody could tell.
 local library = rawget(_G, 'os')
@@ -51,19 +49,21 @@ local left = closed and 0 or math.min(in_stock, in_bucket, in_budget, in_day, re
 -- the users in it, so all users of a bucket are read by one, before anything is decided.
 local users_key = key_of(state_key, 'users:')
 local users_of, claims_of, levels, levels_at = {}, {}, {}, {}
-for i, user in ipairs(users) do
+for i = 1, #users do
   local bucket = buckets[i]
   local together = users_of[bucket]
   if together then
-    together[#together + 1] = user
+    together[#together + 1] = users[i]
   else
-    users_of[bucket] = { user }
+    users_of[bucket] = { users[i] }
   end
 end
 for bucket, together in pairs(users_of) do
   for from = 1, #together, MOST_VALUES do
     local to = math.min(from + MOST_VALUES - 1, #together)
-    for i, claims in ipairs(redis.call('HMGET', users_key .. bucket, unpack(together, from, to))) do
+    local found = redis.call('HMGET', users_key .. bucket, unpack(together, from, to))
+    for i = 1, #found do
+      local claims = found[i]
       if claims or config.user_rate then
         local user, tokens, at = together[from + i - 1], nil, nil
         claims = claims or ''
@@ -127,14 +127,16 @@ end
 
 -- Whoever comes for the first time while every limit leaves something is asked nothing more.
 local wave_starts = config.validity.waves and {}
-local results, repeats, granted_users, grants_of = {}, {}, {}, {}
-for place, user in ipairs(users) do
-  local bucket, digest, claims, result = buckets[place], digests[place], claims_of[user], nil
+local results, repeats, repeated, granted_users, grants_of = {}, {}, {}, {}, {}
+for place = 1, #users do
+  local user, bucket, digest, result = users[place], buckets[place], digests[place], nil
+  local claims = claims_of[user]
   if claims or count >= left then
     claims = claims or ''
     result = claimed_sequence(claims, digest)
     if result then
-      repeats[#repeats + 1] = place
+      local last = #repeats
+      repeats[last + 1], repeated[last + 1] = place, result
     else
       result = refusal(user, bucket, claims)
     end
@@ -176,7 +178,7 @@ end
 
 if count > 0 then
   local amounts = pot and pot.close()
-  if state.in_rows and not (pot or wave_starts) then
+  if state.in_rows then
     save_rows(state, issued_before, granted_users,
       struct.pack(HEAD_AND_USER, ISSUED, made, 0, now, starts_at, expires_at, 0, ''))
   else
@@ -198,9 +200,9 @@ end
 
 -- Last, when the records of this batch can be read as well, and nothing is left to be written.
 local first_answers = {}
-local first_answer_of = #repeats > 0 and open_first_answers(state, first_answers)
-for _, place in ipairs(repeats) do
-  results[place] = first_answer_of(results[place]) or in_a_word('record_lost')
+local first_answer_of = #repeats > 0 and open_first_answers(state, repeated, first_answers)
+for i = 1, #repeats do
+  results[repeats[i]] = first_answer_of(repeated[i]) or in_a_word('record_lost')
 end
 local took_us = began_s and math.floor((library.clock() - began_s) * 1000000) or 0
 return cmsgpack.pack({ now, starts_at, expires_at, results, first_answers, took_us })

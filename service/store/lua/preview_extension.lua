@@ -20,7 +20,7 @@ for base = first, last - 1, state.block_size do
     bring_up_to_date(record, state, now)
     local is_over = record.status == EXPIRED
     if (is_over or record.status == ISSUED or record.status == RESERVED)
-      and concerns(extension, scope, record, record.expires_at)
+      and concerns(state, extension, scope, record, record.expires_at)
       and lift(extension, record.expires_at) > record.expires_at then
       changed = changed + 1
       revived = revived + (is_over and 1 or 0)

@@ -9,4 +9,4 @@ if not state then
   return false
 end
 local record = load_record(state, tonumber(ARGV[1]), now_ms())
-return record and describe_coupon('coupon', record) or { 'unknown_code' }
+return record and describe_coupon('coupon', state, record) or { 'unknown_code' }

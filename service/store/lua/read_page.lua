@@ -1,5 +1,5 @@
 -- The next coupons of a shard as they stand now, each with its latest redemption.
--- Uses     clock, state, coupon
+-- Uses     clock, state, block, coupon
 -- KEYS[1]  the shard's state
 -- ARGV     first sequence, the most coupons to read
 -- Returns  false for an unknown shard, else {where the next page begins, coupons issued, {{sequence, {coupon, status,
@@ -12,10 +12,15 @@ end
 local now, page = now_ms(), {}
 local first = tonumber(ARGV[1])
 local last = math.min(state.issued, first + tonumber(ARGV[2]))
+local sequences = {}
 for sequence = first, last - 1 do
-  local record = load_record(state, sequence, now)
+  sequences[#sequences + 1] = sequence
+end
+local own, rows = read_own(state, sequences), read_rows(state, sequences)
+for _, sequence in ipairs(sequences) do
+  local record = open_coupon(state, sequence, now, own[sequence], rows[sequence - sequence % state.row_size])
   if record then
-    page[#page + 1] = { sequence, describe_coupon('coupon', record),
+    page[#page + 1] = { sequence, describe_coupon('coupon', state, record),
       record.redemption and describe_redemption('redemption', record) or false }
   end
 end

@@ -11,6 +11,6 @@ end
 local now, coupons = now_ms(), {}
 for _, sequence in ipairs(claimed_sequences(KEYS[1], ARGV[1], ARGV[2])) do
   coupons[#coupons + 1] = sequence
-  coupons[#coupons + 1] = describe_coupon('coupon', load_record(state, sequence, now))
+  coupons[#coupons + 1] = describe_coupon('coupon', state, load_record(state, sequence, now))
 end
 return coupons

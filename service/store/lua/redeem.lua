@@ -1,5 +1,5 @@
 -- Redeems or reserves a batch of coupons of one shard.
--- Uses     clock, state, events, bucket, benefit, record, repack, coupon, opening, holder_limits
+-- Uses     clock, state, events, bucket, benefit, record, block, repack, coupon, opening, holder_limits
 -- KEYS[1]  the shard's state
 -- ARGV[1]  MessagePack: the sequences; the merchants; the orders; their amounts, or -1; milliseconds to hold, or 0
 -- ARGV[2]  how often one coupon may be tried
@@ -11,8 +11,6 @@
 --          too_many_attempts, per_order_limit, per_merchant_limit, merchant_busy (retry_after_ms), rate_limited (as
 --          issue.lua)
 local MERCHANT_BUCKET = '>I6I6'
--- So many values are passed to one command, as in issue.lua.
-local MOST_VALUES = 4000
 
 local state_key = KEYS[1]
 local state = load_state(state_key)
@@ -25,32 +23,41 @@ local percent, min_order_amount, merchant_rate = config.percent, config.min_orde
 local closed = config.validity.opening and not is_open(config.validity, now)
 
 -- The buckets of all merchants of the batch, read by one command and written by one: a command costs as much as all
--- else that is done for a merchant.
-local merchants_key, merchants, levels, levels_at, charged = key_of(state_key, 'merchants'), {}, {}, {}, {}
+-- else that is done for a merchant. Of those charged later than now, since the clock stepped back, it is known when.
+local merchants_key, merchants, levels, later, left = key_of(state_key, 'merchants'), {}, {}, {}, {}
 if merchant_rate then
-  for _, merchant in ipairs(merchant_ids) do
+  for i = 1, #merchant_ids do
+    local merchant = merchant_ids[i]
     if not levels[merchant] then
       levels[merchant], merchants[#merchants + 1] = 0, merchant
     end
   end
   for from = 1, #merchants, MOST_VALUES do
     local to = math.min(from + MOST_VALUES - 1, #merchants)
-    for i, packed in ipairs(redis.call('HMGET', merchants_key, unpack(merchants, from, to))) do
+    local buckets = redis.call('HMGET', merchants_key, unpack(merchants, from, to))
+    for i = 1, #buckets do
       local merchant, tokens, at = merchants[from + i - 1], nil, 0
-      if packed then
-        tokens, at = struct.unpack(MERCHANT_BUCKET, packed)
+      if buckets[i] then
+        tokens, at = struct.unpack(MERCHANT_BUCKET, buckets[i])
+        if at > now then
+          later[merchant] = at
+        end
       end
-      levels[merchant], levels_at[merchant] = bucket_level(tokens, at, merchant_rate, now), at
+      levels[merchant] = bucket_level(tokens, at, merchant_rate, now)
     end
   end
 end
 
+local function level_of(merchant)
+  return left[merchant] or levels[merchant]
+end
+
 local function write_buckets()
   local values = {}
-  for merchant in pairs(charged) do
+  for merchant, level in pairs(left) do
     local last = #values
     values[last + 1] = merchant
-    values[last + 2] = struct.pack(MERCHANT_BUCKET, levels[merchant], math.max(now, levels_at[merchant]))
+    values[last + 2] = struct.pack(MERCHANT_BUCKET, level, later[merchant] or now)
   end
   for from = 1, #values, MOST_VALUES do
     redis.call('HSET', merchants_key, unpack(values, from, math.min(from + MOST_VALUES - 1, #values)))
@@ -66,11 +73,11 @@ end
 
 local function charge(merchant)
   if merchant_rate then
-    levels[merchant], charged[merchant] = levels[merchant] - TOKEN, true
+    left[merchant] = level_of(merchant) - TOKEN
   end
 end
 
-local records, changed = {}, {}
+local own, rows, records, changed = read_own(state, sequences), read_rows(state, sequences), {}, {}
 
 local function find(sequence)
   local record = records[sequence] or load_record(state, sequence, now)
@@ -92,8 +99,8 @@ end
 local function refusal_of_merchant(merchant)
   if somebody_is_busy and busy_until(merchant) > now then
     return { 'merchant_busy', busy_until(merchant) - now }
-  elseif merchant_rate and levels[merchant] < TOKEN then
-    return rate_limited('merchant', levels[merchant], merchant_rate, levels_at[merchant], now)
+  elseif merchant_rate and level_of(merchant) < TOKEN then
+    return rate_limited('merchant', level_of(merchant), merchant_rate, later[merchant] or now, now)
   end
   return nil
 end
@@ -121,40 +128,42 @@ end
 -- shares and the redemption are its own record then. An extension only lifts the expiry, so it is not asked. Whatever
 -- might be in its way leaves the coupon to be decided as all others are.
 local is_simple = not (closed or holders or state.recount or state.is_undoing)
-local NOT_DRAWN = {}
-local first_uses, writes, used = {}, {}, 0
+local reserved, redeemed = redemption_event(), redemption_event()
+local first_uses, used = {}, 0
 
-local function use_first(sequence, merchant, order, order_amount, key, row, shared_at)
+local function use_first(sequence, merchant, order, order_amount)
+  local row = not records[sequence] and not own[sequence] and rows[sequence - sequence % state.row_size]
+  local shared_at = row and find_part(state, row, sequence)
+  if not shared_at then
+    return nil
+  end
   local status, applied, _, issued_at, starts_at, expires_at = struct.unpack(HEAD, row, shared_at)
   if status ~= ISSUED or now < starts_at or expires_at <= now
     or refusal_of_amount(order_amount) or refusal_of_merchant(merchant) then
     return nil
   end
-  local discount, at = discount_of(state, NOT_DRAWN, order_amount), 3 * used
+  local discount = discount_of(percent, config.amount, order_amount)
   local packed = struct.pack(USED, REDEEMED, applied, 1, issued_at, starts_at, expires_at, 0, '', '', COMMITTED, now, 0,
     discount, #merchant, merchant, #order, order)
-  first_uses[sequence] = packed
-  writes[at + 1], writes[at + 2], writes[at + 3] = key, sequence % state.block_size, packed
+  own[sequence] = packed
+  local place = sequence % state.hash_size
+  local fields = first_uses[sequence - place]
+  if fields then
+    local last = #fields
+    fields[last + 1], fields[last + 2] = place, packed
+  else
+    first_uses[sequence - place] = { place, packed }
+  end
   used = used + 1
   charge(merchant)
+  tell_redemption(redeemed, sequence, 1, merchant, order, discount)
   return discount
 end
-
-local reserved, redeemed = redemption_event(), redemption_event()
 
 local function decide(sequence, merchant, order, order_amount, hold_ms)
   local record = records[sequence]
   if not record then
-    local key, packed, row, shared_at = find_coupon(state, sequence)
-    packed = packed or first_uses[sequence]
-    if is_simple and shared_at and not packed and hold_ms == 0 then
-      local discount = use_first(sequence, merchant, order, order_amount, key, row, shared_at)
-      if discount then
-        tell_redemption(redeemed, sequence, 1, merchant, order, discount)
-        return discount
-      end
-    end
-    record = open_coupon(state, sequence, now, key, packed, row, shared_at)
+    record = open_coupon(state, sequence, now, own[sequence], rows[sequence - sequence % state.row_size])
     records[sequence] = record
   end
   if not record then
@@ -179,7 +188,7 @@ local function decide(sequence, merchant, order, order_amount, hold_ms)
   if redemption then
     keep_before_next_use(record, state.extensions)
   end
-  local attempt, discount = record.attempts + 1, discount_of(state, record, order_amount)
+  local attempt, discount = record.attempts + 1, discount_of(percent, worth(state, record), order_amount)
   record.status = hold_ms > 0 and RESERVED or REDEEMED
   record.attempts = attempt
   record.redemption = {
@@ -201,12 +210,17 @@ end
 
 local results = {}
 for i = 1, #sequences do
-  results[i] = decide(sequences[i], merchant_ids[i], order_ids[i], order_amounts[i], holds_ms[i])
+  local sequence, merchant, order, order_amount = sequences[i], merchant_ids[i], order_ids[i], order_amounts[i]
+  results[i] = is_simple and holds_ms[i] == 0 and use_first(sequence, merchant, order, order_amount)
+    or decide(sequence, merchant, order, order_amount, holds_ms[i])
 end
 
 if used + #changed > 0 then
-  for at = 1, #writes, 3 do
-    redis.call('HSET', writes[at], writes[at + 1], writes[at + 2])
+  for first, fields in pairs(first_uses) do
+    local key = record_place(state, first)
+    for from = 1, #fields, MOST_VALUES do
+      redis.call('HSET', key, unpack(fields, from, math.min(from + MOST_VALUES - 1, #fields)))
+    end
   end
   state.outstanding, state.redeemed = state.outstanding - used, state.redeemed + used
   for _, record in ipairs(changed) do

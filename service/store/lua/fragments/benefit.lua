@@ -5,10 +5,9 @@ local function worth(state, record)
   return record.amount or state.config.amount
 end
 
--- What comes off an order, whose amount is negative where nobody told it. Whole hundreds first: the product of an
--- amount and a percentage would lose digits.
-local function discount_of(state, record, order_amount)
-  local percent, most = state.config.percent, worth(state, record)
+-- What comes off an order, `most` at most, whose amount is negative where nobody told it. Whole hundreds first: the
+-- product of an amount and a percentage would lose digits.
+local function discount_of(percent, most, order_amount)
   if order_amount < 0 then
     return most
   elseif percent then

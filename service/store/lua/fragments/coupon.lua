@@ -95,29 +95,20 @@ end
 -- A block's record at that place.
 local function open_in_block(block, place, state, sequence)
   local record = unpack_record(block.records[place], sequence)
-  record.row = block.rows[row_field(state, place)]
   if state.is_undoing then
     keep_from_undoing(record, state.extensions)
   end
   return record
 end
 
--- Where the coupon of that sequence lies: the key of its block, the record of its own, the row that knows its user, and
--- where in the row the record begins that it shares; nil for each that there is not.
-local function find_coupon(state, sequence)
-  local key, place = block_key(state, sequence), sequence % state.block_size
-  local found = redis.call('HMGET', key, place, row_field(state, place))
-  local packed, row = found[1], found[2]
-  return key, packed, row, row and find_part(row, sequence)
-end
-
--- The record of a coupon that was found, as it stands now, or nil. What is shared is nothing but a head.
-local function open_coupon(state, sequence, now, key, packed, row, shared_at)
+-- A coupon as it stands now, from its own record and from its row, each false where there is none; nil where neither
+-- has it. What is shared is nothing but a head.
+local function open_coupon(state, sequence, now, packed, row)
+  local shared_at = not packed and row and find_part(state, row, sequence)
   if not packed and not shared_at then
     return nil
   end
   local record = packed and unpack_record(packed, sequence) or unpack_head(row, shared_at, sequence)
-  record.key, record.row = key, row
   if state.is_undoing then
     keep_from_undoing(record, state.extensions)
   end
@@ -126,7 +117,8 @@ local function open_coupon(state, sequence, now, key, packed, row, shared_at)
 end
 
 local function load_record(state, sequence, now)
-  return open_coupon(state, sequence, now, find_coupon(state, sequence))
+  return open_coupon(state, sequence, now, redis.call('HGET', record_place(state, sequence)),
+    state.in_rows and redis.call('HGET', row_place(state, sequence)))
 end
 
 -- Moves a coupon in all that counts statuses from the one it was stored under to the one it has: in the ledger; in
@@ -169,7 +161,8 @@ end
 
 -- Writes a record back that open_coupon or load_record returned.
 local function save_record(state_key, state, sequence, record)
-  redis.call('HSET', record.key, sequence % state.block_size, pack_record(record))
+  local key, field = record_place(state, sequence)
+  redis.call('HSET', key, field, pack_record(record))
   move_record(state_key, state, sequence, record)
 end
 
@@ -179,7 +172,7 @@ local function describe_redemption(word, record)
     redemption.hold_until, redemption.merchant, redemption.order }
 end
 
-local function describe_coupon(word, record)
-  return { word, STATUS_WORDS[record.status], user_of(record), record.issued_at, record.starts_at, record.expires_at,
-    record.amount }
+local function describe_coupon(word, state, record)
+  return { word, STATUS_WORDS[record.status], user_of(state, record), record.issued_at, record.starts_at,
+    record.expires_at, record.amount }
 end

@@ -20,7 +20,7 @@ local function deactivate(state_key, state, sequences, reason)
       save_record(state_key, state, sequence, record)
       add_to_runs(event.coupons, sequence)
     end
-    return describe_coupon('deactivated', record)
+    return describe_coupon('deactivated', state, record)
   end
 
   -- One after the other: one that is named twice is deactivated once.

@@ -5,35 +5,30 @@
 local MOST_FIRST_ANSWERS = 4096
 
 -- Returns a function that notes in `first_answers` what that of a coupon has said, by its sequence, and returns which
--- it is, both in the form in which issue.lua returns them; or nil for a coupon whose record is gone.
-local function open_first_answers(state, first_answers)
-  -- Whoever lost his answer with others comes back with them, and his coupon lies beside theirs: a row is read once,
-  -- and what the first answers of a part have in common is noted once for those who come one after the other.
-  local rows, from, to, noted = {}, 0, 0, 0
+-- it is, both in the form in which issue.lua returns them; or nil for a coupon whose record is gone. It is asked for
+-- those of `sequences`, one after the other.
+local function open_first_answers(state, sequences, first_answers)
+  -- Whoever lost his answer with others comes back with them, and his coupon lies beside theirs: what the first answers
+  -- of a part have in common is noted once for those who come one after the other.
+  local from, to, noted = 0, 0, 0
   local validity, extensions = state.config.validity, state.extensions
-
-  local function row_of(sequence)
-    local number = math.floor(sequence / ROW)
-    local row = rows[number]
-    if not row then
-      row = redis.call('HGET', block_key(state, sequence), row_field(state, sequence % state.block_size)) or ''
-      rows[number] = row
-    end
-    return row
-  end
+  local rows, alone = read_rows(state, sequences), nil
 
   -- Its times follow from the record's issue, whatever has become of the coupon since. Returns whether it has one.
   local function note(sequence)
-    local row, issued_at, amount = state.in_rows and row_of(sequence) or '', nil, nil
-    local at, before, from_it_on = find_part(row, sequence)
+    local row, issued_at, amount = rows[sequence - sequence % state.row_size], nil, nil
+    local at, before, from_it_on = nil, 0, 1
+    if row then
+      at, before, from_it_on = find_part(state, row, sequence)
+    end
     if at then
       issued_at = struct.unpack('>I6', row, at + ISSUED_AT - 1)
     else
-      local packed = redis.call('HGET', block_key(state, sequence), sequence % state.block_size)
-      if not packed then
+      alone = alone or read_own(state, sequences)
+      if not alone[sequence] then
         return false
       end
-      local record = unpack_record(packed)
+      local record = unpack_record(alone[sequence])
       issued_at, amount, before, from_it_on = record.issued_at, record.amount, 0, 1
     end
     local made = extensions[1] and extensions_before(extensions, sequence) or 0

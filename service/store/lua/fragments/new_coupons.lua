@@ -3,18 +3,23 @@
 
 -- Coupons that differ in nothing but their users share their record.
 local function save_rows(state, first, users, shared)
-  local count, from, fields = #users, 1, {}
+  local count, from, fields, first_names = #users, 1, {}, state.first_names
   while from <= count do
-    local sequence = first + from - 1
-    local place, key = sequence % state.block_size, block_key(state, sequence)
-    local to = math.min(count, from + ROW - 1 - place % ROW)
-    local part = pack_part(place, to - from + 1, shared, table.concat(users, '\0', from, to) .. '\0')
-    local field = row_field(state, place)
-    if place % ROW > 0 then
-      part = (redis.call('HGET', key, field) or '') .. part
+    local sequence, last = first + from - 1, #fields
+    local key, row = row_place(state, sequence)
+    local place = sequence % state.row_size
+    local to = math.min(count, from + state.row_size - 1 - place)
+    local names = table.concat(users, '\0', from, to) .. '\0'
+    local part = pack_part(place, to - from + 1, shared, first_names and '' or names)
+    if place > 0 then
+      local begun = redis.call('HMGET', key, row, (first_names or 0) + row)
+      part, names = (begun[1] or '') .. part, (begun[2] or '') .. names
     end
-    fields[#fields + 1], fields[#fields + 2] = field, part
-    if to == count or (first + to) % state.block_size == 0 then
+    fields[last + 1], fields[last + 2] = row, part
+    if first_names then
+      fields[last + 3], fields[last + 4] = first_names + row, names
+    end
+    if to == count or (first + to) % state.hash_size == 0 then
       redis.call('HSET', key, unpack(fields))
       fields = {}
     end
@@ -29,11 +34,11 @@ local function save_records(state, first, users, amounts, pack_head)
   for i, user in ipairs(users) do
     local sequence = first + i - 1
     local record = pack_head(i) .. string.char(#user) .. user
-    fields[width + 1] = sequence % state.block_size
+    fields[width + 1] = sequence % state.hash_size
     fields[width + 2] = amounts and record .. struct.pack('>I6', amounts[i]) or record
     width = width + 2
-    if i == #users or (sequence + 1) % state.block_size == 0 then
-      redis.call('HSET', block_key(state, sequence), unpack(fields, 1, width))
+    if i == #users or (sequence + 1) % state.hash_size == 0 then
+      redis.call('HSET', (record_place(state, sequence)), unpack(fields, 1, width))
       width = 0
     end
   end

@@ -1,7 +1,7 @@
 -- Whom an extension concerns: its own rule and its scope, whose members narrow it down; for lost time, lost_from and
 -- lost_to, within which a coupon must have been valid. `expires_at` is the coupon's before the extension.
 -- Uses     user
-local function concerns(extension, scope, record, expires_at)
+local function concerns(state, extension, scope, record, expires_at)
   if scope.lost_from then
     return expires_at > scope.lost_from and record.starts_at < scope.lost_to
   end
@@ -10,7 +10,7 @@ local function concerns(extension, scope, record, expires_at)
     and (not scope.issued_from or record.issued_at >= scope.issued_from)
     and (not scope.issued_to or record.issued_at < scope.issued_to)
     and (not scope.expiring_before or expires_at < scope.expiring_before)
-    and (not scope.user_ids or scope.user_ids[user_of(record)] == true)
+    and (not scope.user_ids or scope.user_ids[user_of(state, record)] == true)
     and (not scope.merchant_id or (redemption ~= nil and redemption.merchant == scope.merchant_id))
 end
 

@@ -4,7 +4,7 @@
 -- Adds a row's parts to `parts`. One that is cut short has no coupons.
 local function unpack_row(parts, row, first_place)
   local at = 1
-  while at + PART_BYTES + SHARED_BYTES <= #row do
+  while at + PART_BYTES + SHARED_BYTES - 1 <= #row do
     local first, count, length, shared_at = struct.unpack(PART, row, at)
     local users_at = shared_at + SHARED_BYTES
     at = users_at + length
@@ -27,20 +27,24 @@ local function spread(block, part)
 end
 
 -- That sequence's block: its parts in order, and the records of their own by their places, as they are packed. One look
--- at a listpack costs less than one for each.
+-- at all of them costs less than one for each.
 local function read_block(state, sequence)
-  local key, size = block_key(state, sequence), state.block_size
-  local block, fields = { key = key, rows = {}, parts = {}, is_own = {}, records = {} }, redis.call('HGETALL', key)
-  for at = 1, #fields, 2 do
-    local field, value = tonumber(fields[at]), fields[at + 1]
-    if field < size then
-      block.records[field], block.is_own[field] = value, true
-    else
-      block.rows[field] = value
+  local size, base = state.block_size, sequence - sequence % state.block_size
+  local records_key, first = record_place(state, base)
+  local rows_key, first_row = row_place(state, base)
+  local block = { records_key = records_key, first = first, rows_key = rows_key, first_row = first_row, parts = {},
+    is_own = {}, records = {} }
+  local fields = {}
+  for place = 0, size - 1 do
+    fields[place + 1] = first + place
+  end
+  for i, record in ipairs(redis.call('HMGET', records_key, unpack(fields))) do
+    if record then
+      block.records[i - 1], block.is_own[i - 1] = record, true
     end
   end
-  for field = size, size + size / ROW - 1 do
-    unpack_row(block.parts, block.rows[field] or '', (field - size) * ROW)
+  for number = 0, state.in_rows and size / state.row_size - 1 or -1 do
+    unpack_row(block.parts, redis.call('HGET', rows_key, first_row + number) or '', number * state.row_size)
   end
   return block
 end
@@ -59,9 +63,9 @@ end
 local function write_block(state, block, changed)
   local records, is_own, fields = block.records, block.is_own, {}
 
-  local function add(field, packed)
-    fields[#fields + 1] = field
-    fields[#fields + 1] = packed
+  local function add(place)
+    fields[#fields + 1] = block.first + place
+    fields[#fields + 1] = records[place]
   end
 
   local function share_again(part)
@@ -74,7 +78,7 @@ local function write_block(state, block, changed)
       if packed and #packed == SHARED_BYTES and (not shared or packed == shared) then
         shared = packed
       elseif packed then
-        add(place, packed)
+        add(place)
       end
     end
     return shared or part.shared
@@ -82,21 +86,21 @@ local function write_block(state, block, changed)
 
   local rows, is_changed = {}, {}
   for _, part in ipairs(block.parts) do
-    local field, shared = row_field(state, part.place), share_again(part)
-    rows[field] = (rows[field] or '') .. pack_part(part.place, part.count, shared, part.users)
-    is_changed[field] = is_changed[field] or shared ~= part.stored
+    local number, shared = math.floor(part.place / state.row_size), share_again(part)
+    rows[number] = (rows[number] or '') .. pack_part(part.place % state.row_size, part.count, shared, part.users)
+    is_changed[number] = is_changed[number] or shared ~= part.stored
   end
-  for field, row in pairs(rows) do
-    if is_changed[field] then
-      add(field, row)
+  for number, row in pairs(rows) do
+    if is_changed[number] then
+      redis.call('HSET', block.rows_key, block.first_row + number, row)
     end
   end
   for place in pairs(changed) do
     if is_own[place] then
-      add(place, records[place])
+      add(place)
     end
   end
   if #fields > 0 then
-    redis.call('HSET', block.key, unpack(fields))
+    redis.call('HSET', block.records_key, unpack(fields))
   end
 end
