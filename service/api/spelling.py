@@ -33,11 +33,11 @@ def moment_text(instant_ms: int, timezone: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _times_json(issued_at_ms: int, starts_at_ms: int, expires_at_ms: int, timezone: str) -> str:
-    """A coupon's times. All coupons of a batch share them."""
-    return (
-        f'"issued_at":"{moment_text(issued_at_ms, timezone)}","starts_at":"{moment_text(starts_at_ms, timezone)}",'
-        f'"expires_at":"{moment_text(expires_at_ms, timezone)}"'
-    )
+    """A coupon's times. All coupons of a batch share them, and most start when they are issued."""
+    issued_at = moment_text(issued_at_ms, timezone)
+    starts_at = issued_at if starts_at_ms == issued_at_ms else moment_text(starts_at_ms, timezone)
+    expires_at = moment_text(expires_at_ms, timezone)
+    return f'"issued_at":"{issued_at}","starts_at":"{starts_at}","expires_at":"{expires_at}"'
 
 
 def _benefit_json(benefit: Benefit, drawn_amount: int | None) -> str:

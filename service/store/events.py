@@ -93,9 +93,10 @@ def _named(kind: str, data: Any) -> dict[str, Any]:
             return {"coupons": [first, count], "amounts": amounts}
         case "coupon.issued", {"first": first, "count": count}:
             return {"coupons": [first, count]}
-        case _, {"redemptions": [int(), *_] as told}:
+        case _, [list() as coupons, list() as told, (str() | False) as reason]:
             # Four values for each: a list for each cost the store more than what stands in it.
-            return {**data, "redemptions": [*zip(told[::4], told[1::4], told[2::4], told[3::4], strict=True)]}
+            in_fours = [told[at : at + 4] for at in range(0, len(told), 4)]
+            return {"coupons": coupons, "redemptions": in_fours} | ({} if reason is False else {"reason": reason})
         case _, dict():
             return data
         case "quota.raised", [user_id, max_coupons, reason]:

@@ -112,14 +112,16 @@ async def test_an_event_of_many_coupons_is_told_in_several_lines_and_lost_by_no_
 async def test_redemptions_are_told_alike_however_a_version_has_packed_them(room: Room, api: Caller) -> None:
     await api.open()
     coupons = [0, 2]
-    one_list = {"coupons": coupons, "redemptions": [1, "tea-house", "order-1", 2500, 2, "book-shop", "order-2", 1000]}
-    a_list_each = {**one_list, "redemptions": [[1, "tea-house", "order-1", 2500], [2, "book-shop", "order-2", 1000]]}
-    for data in (one_list, a_list_each):
+    one_list = [coupons, [1, "tea-house", "order-1", 2500, 2, "book-shop", "order-2", 1000], False]
+    told = [[1, "tea-house", "order-1", 2500], [2, "book-shop", "order-2", 1000]]
+    by_name = {"coupons": coupons, "redemptions": told}
+    by_place = [[0, 1, 0, "tea-house", "order-1", 2500], [1, 2, 0, "book-shop", "order-2", 1000]]
+    for data in (one_list, by_name, by_place):
         event: Any = {"type": "coupon.redeemed", "data": msgpack.packb(data)}
         await room.client.xadd(keys.events_key("spring", 0), event)
-    newer, older = [line["data"] for line in await read(api)]
-    assert newer == older
-    assert [(told["merchant_id"], told["order_id"], told["discount_amount"]) for told in newer["redemptions"]] == [
+    newest, newer, oldest = [line["data"] for line in await read(api)]
+    assert newest == newer == oldest
+    assert [(told["merchant_id"], told["order_id"], told["discount_amount"]) for told in newest["redemptions"]] == [
         ("tea-house", "order-1", 2500),
         ("book-shop", "order-2", 1000),
     ]

@@ -228,7 +228,7 @@ if used + #changed > 0 then
   end
   write_buckets()
   save_ledger(state_key, state)
-  record_coupon_event(state_key, 'coupon.reserved', reserved)
-  record_coupon_event(state_key, 'coupon.redeemed', redeemed)
+  record_redemptions(state_key, 'coupon.reserved', reserved)
+  record_redemptions(state_key, 'coupon.redeemed', redeemed)
 end
 return cmsgpack.pack({ now, results })

@@ -1,13 +1,13 @@
 -- How the records of coupons lie in the store. A record of its own stands in a hash `coupons:<n>`, under its coupon's
 -- place there. Coupons that were issued together differ in nothing but their users, so they share a record: neighbours
 -- are a row, a field of a hash `rows:<n>`, whose parts are the batches that it came from: the first coupon's place in
--- the row, how many they are, how long the names are that follow; and the record, whose user is empty. A row's users
--- are a field of that hash behind all rows, a zero byte behind each, which no id has: whoever redeems or repeats asks
--- for none. Whoever is changed alone gets a record of his own, which counts before the part; his user stays where he
--- is. The hashes are so large that a batch is read by one command and written by one, however far apart its coupons
--- lie.
+-- the row, how many they are, how many bytes of names follow, none; and the record, whose user is empty. A row's users
+-- are a field of that hash behind all rows, in order, a zero byte behind each, which no id has: whoever redeems or
+-- repeats asks for none. Whoever is changed alone gets a record of his own, which counts before the part; his user
+-- stays where he is. The hashes are so large that the rows of a batch are read by one command, its records by another,
+-- and those of first uses written by a third, however far apart its coupons lie.
 -- Shards of earlier layouts (state.lua) have small hashes, in which rows, if there are any, stand behind the records,
--- and users in the parts.
+-- and each part's users in it.
 -- Uses     record
 local PART, PART_BYTES = '>BBI2', 4
 local SHARED_BYTES = HEAD_BYTES + 1

@@ -117,8 +117,9 @@ local function open_coupon(state, sequence, now, packed, row)
 end
 
 local function load_record(state, sequence, now)
-  return open_coupon(state, sequence, now, redis.call('HGET', record_place(state, sequence)),
-    state.in_rows and redis.call('HGET', row_place(state, sequence)))
+  local packed = redis.call('HGET', record_place(state, sequence))
+  return open_coupon(state, sequence, now, packed,
+    not packed and state.in_rows and redis.call('HGET', row_place(state, sequence)))
 end
 
 -- Moves a coupon in all that counts statuses from the one it was stored under to the one it has: in the ledger; in

@@ -23,6 +23,13 @@ local function redemption_event()
   return { coupons = {}, redemptions = {} }
 end
 
+-- By place, which versions that know each redemption as a list of its own stop at.
+local function record_redemptions(state_key, type, event)
+  if #event.coupons > 0 then
+    record_event(state_key, type, { event.coupons, event.redemptions, event.reason or false })
+  end
+end
+
 local function tell_redemption(event, sequence, attempt, merchant, order, discount)
   local told, last = event.redemptions, #event.redemptions
   add_to_runs(event.coupons, sequence)

@@ -12,6 +12,7 @@ local function save_rows(state, first, users, shared)
     local names = table.concat(users, '\0', from, to) .. '\0'
     local part = pack_part(place, to - from + 1, shared, first_names and '' or names)
     if place > 0 then
+      -- Where names do not stand apart, the same is read twice, and the second not used.
       local begun = redis.call('HMGET', key, row, (first_names or 0) + row)
       part, names = (begun[1] or '') .. part, (begun[2] or '') .. names
     end

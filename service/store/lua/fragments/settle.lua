@@ -32,7 +32,7 @@ local function settle(state_key, sequence, attempt, from, to, event_type, reason
     local event = redemption_event()
     event.reason = reason
     tell_redemption(event, sequence, attempt, redemption.merchant, redemption.order, redemption.discount)
-    record_coupon_event(state_key, event_type, event)
+    record_redemptions(state_key, event_type, event)
   else
     record_coupon_event(state_key, event_type, { coupons = { sequence, 1 }, attempt = attempt, reason = reason })
   end

@@ -7,7 +7,7 @@ local COUNTERS = { 'issued', 'outstanding', 'reserved', 'redeemed', 'expired', '
 -- configuration begins with as many bytes that MessagePack never uses: versions that do not know a layout fail at it,
 -- before they have written anything.
 local LAYOUT, LAYOUT_MARK = 3, '\193'
--- Coupons that start in waves or draw their amounts share nothing. For all of them to have records of their own, packed
+-- Coupons that start in waves or draw their amounts share nothing. Where each has a record of its own, small packed
 -- hashes take half the memory.
 local LAYOUT_WITHOUT_ROWS = 2
 -- The level of the campaign's bucket and when it was told, both 0 until it is charged, and the counters in their order,

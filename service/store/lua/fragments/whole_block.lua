@@ -27,24 +27,43 @@ local function spread(block, part)
 end
 
 -- That sequence's block: its parts in order, and the records of their own by their places, as they are packed. One look
--- at all of them costs less than one for each.
+-- at all of a packed hash costs less than one for each of its fields.
 local function read_block(state, sequence)
   local size, base = state.block_size, sequence - sequence % state.block_size
   local records_key, first = record_place(state, base)
   local rows_key, first_row = row_place(state, base)
   local block = { records_key = records_key, first = first, rows_key = rows_key, first_row = first_row, parts = {},
     is_own = {}, records = {} }
-  local fields = {}
-  for place = 0, size - 1 do
-    fields[place + 1] = first + place
+  local rows = {}
+
+  local function add(place, record)
+    block.records[place], block.is_own[place] = record, true
   end
-  for i, record in ipairs(redis.call('HMGET', records_key, unpack(fields))) do
-    if record then
-      block.records[i - 1], block.is_own[i - 1] = record, true
+
+  if state.hash_size == size then
+    local fields = redis.call('HGETALL', records_key)
+    for at = 1, #fields, 2 do
+      local field = tonumber(fields[at])
+      if field < size then
+        add(field, fields[at + 1])
+      else
+        rows[field] = fields[at + 1]
+      end
     end
+  else
+    local fields = {}
+    for place = 0, size - 1 do
+      fields[place + 1] = first + place
+    end
+    for i, record in ipairs(redis.call('HMGET', records_key, unpack(fields))) do
+      if record then
+        add(i - 1, record)
+      end
+    end
+    rows[first_row] = redis.call('HGET', rows_key, first_row)
   end
-  for number = 0, state.in_rows and size / state.row_size - 1 or -1 do
-    unpack_row(block.parts, redis.call('HGET', rows_key, first_row + number) or '', number * state.row_size)
+  for number = 0, size / state.row_size - 1 do
+    unpack_row(block.parts, rows[first_row + number] or '', number * state.row_size)
   end
   return block
 end
