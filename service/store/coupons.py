@@ -53,6 +53,8 @@ OPERATOR_PAUSE_RETRY_S = 30
 SEED_BYTES: Final = 16
 MOST_FIRST_ANSWERS: Final = 4096
 """As in first_answer.lua; no batch may be larger, which `max_batch` in the settings heeds."""
+NUMBERS_EACH: Final = 4
+"""Of a first answer: when the coupon was issued, when it starts and expires, and the amount drawn or 0."""
 FIRST_ATTEMPT: Final = 1
 """Nearly every redemption is its coupon's first, so that one is told by nothing but its discount."""
 MOST_REFUSALS: Final = 256
@@ -125,9 +127,9 @@ class CouponStore:
         reply = await self._scripts.run("issue", [campaign.state_keys[shard]], packed, *seed)
         if reply is None:
             return [UnknownCampaign()] * len(batch)
-        now_ms, starts_at_ms, expires_at_ms, results, said, took_us = msgpack.unpackb(reply, raw=True, use_list=False)
+        answer = msgpack.unpackb(reply, raw=True, use_list=False)
+        now_ms, starts_at_ms, expires_at_ms, results, first_answers, took_us = answer
         self.issue_held_s = took_us / 1e6
-        first_answers = [(*said[at : at + 3], said[at + 3] or None) for at in range(0, len(said), 4)]
         return [
             (Issued(result, now_ms, starts_at_ms, expires_at_ms) if result >= 0 else _replayed(~result, first_answers))
             if isinstance(result, int)
@@ -203,9 +205,10 @@ class CouponStore:
         ]
 
 
-def _replayed(word: int, first_answers: Sequence[tuple[int, int, int, int | None]]) -> Replayed:
-    issued_at_ms, starts_at_ms, expires_at_ms, amount = first_answers[word & MOST_FIRST_ANSWERS - 1]
-    return Replayed(word // MOST_FIRST_ANSWERS, issued_at_ms, starts_at_ms, expires_at_ms, amount)
+def _replayed(word: int, first_answers: Sequence[int]) -> Replayed:
+    at = NUMBERS_EACH * (word & MOST_FIRST_ANSWERS - 1)
+    issued_at_ms, starts_at_ms, expires_at_ms, amount = first_answers[at : at + NUMBERS_EACH]
+    return Replayed(word // MOST_FIRST_ANSWERS, issued_at_ms, starts_at_ms, expires_at_ms, amount or None)
 
 
 def _issue_outcome(result: tuple[Any, ...]) -> IssueOutcome:
