@@ -1,7 +1,7 @@
 """The Lua scripts, addressed by their content, so that two versions of Tidegate can run side by side on one store."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -15,9 +15,9 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 LUA: Final = Path(__file__).parent / "lua"
-USES: Final = re.compile(r"^-- Uses +(\w+(?:, \w+)*)$", re.MULTILINE)
+USES: Final = re.compile(r"^( *)-- Uses +(\w+(?:, \w+)*)$", re.MULTILINE)
 """The line in which a script or a fragment names the fragments that it needs, and no others: the store defines all of
-their functions anew at every call."""
+their functions anew at every call. Within a function it stands where they are defined, whenever that is called."""
 CLOCK: Final = "clock"
 STORE_CLOCK: Final = (LUA / "fragments" / f"{CLOCK}.lua").read_text(encoding="utf-8")
 
@@ -87,16 +87,24 @@ def load(name: str, clock: str) -> Script:
 
 
 def behind_fragments(text: str, clock: str = STORE_CLOCK) -> str:
-    """A script's text behind the fragments that it uses, each behind those that it uses itself."""
-    fragments: dict[str, str] = {}
+    """A script's text with the fragments that it uses, each behind those that it uses itself.
 
-    def gather(text: str) -> None:
-        uses = USES.search(text)
-        for name in uses[1].split(", ") if uses else ():
-            if name not in fragments:
+    They come first, but for those that only a function uses: its own line that names them is where they stand.
+    """
+
+    def gather(names: str, known: Set[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name in names.split(", "):
+            if name not in known | found.keys():
                 fragment = clock if name == CLOCK else (LUA / "fragments" / f"{name}.lua").read_text(encoding="utf-8")
-                gather(fragment)
-                fragments[name] = fragment
+                uses = USES.search(fragment)
+                found |= gather(uses[2], known | found.keys()) if uses else {}
+                found[name] = fragment
+        return found
 
-    gather(text)
-    return "\n".join([*fragments.values(), text])
+    first: dict[str, str] = {}
+    for uses in USES.finditer(text):
+        if not uses[1]:
+            first |= gather(uses[2], first.keys())
+    within = USES.sub(lambda uses: "\n".join(gather(uses[2], first.keys()).values()) if uses[1] else uses[0], text)
+    return "\n".join([*first.values(), within])

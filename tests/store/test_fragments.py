@@ -14,6 +14,7 @@ LINE_LENGTH: Final = 120
 NO_NAMES: Final = re.compile(r"--.*|'[^'\n]*'|\.\w+")
 """Comments, texts, and the fields of tables."""
 GIVEN: Final = re.compile(r"^local (?:function )?([\w, ]+)", re.MULTILINE)
+FUNCTION: Final = re.compile(r"^local function .*?^end$", re.MULTILINE | re.DOTALL)
 KEPT: Final = re.compile(r"local (?:function )?([\w, ]+)(?:\(([\w, ]+)\))?|function ?\(([\w, ]+)\)")
 
 
@@ -31,10 +32,20 @@ def used_fragments(name: str, text: str) -> set[str]:
     }
 
 
+def named_fragments(text: str) -> set[str]:
+    """The fragments that a text says it uses."""
+    return {name for uses in USES.finditer(text) for name in uses[2].split(", ")}
+
+
 @pytest.mark.parametrize(("name", "text"), [*FRAGMENTS.items(), *SCRIPTS.items()])
 def test_a_script_names_exactly_the_fragments_it_uses(name: str, text: str) -> None:
-    uses = USES.search(text)
-    assert set(uses[1].split(", ") if uses else ()) == used_fragments(name, text)
+    functions = [function for function in FUNCTION.findall(text) if named_fragments(function)]
+    around = text
+    for function in functions:
+        around = around.replace(function, "")
+    assert named_fragments(around) == used_fragments(name, around)
+    for function in functions:
+        assert named_fragments(function) == used_fragments(name, function) - named_fragments(around)
 
 
 @pytest.mark.parametrize("text", [*FRAGMENTS.values(), *SCRIPTS.values()], ids=[*FRAGMENTS, *SCRIPTS])

@@ -1,5 +1,5 @@
 -- Redeems or reserves a batch of coupons of one shard.
--- Uses     clock, state, events, bucket, benefit, record, block, repack, coupon, opening, holder_limits
+-- Uses     clock, state, events, bucket, benefit, record, block, repack
 -- KEYS[1]  the shard's state
 -- ARGV[1]  MessagePack: the sequences; the merchants; the orders; their amounts, or -1; milliseconds to hold, or 0
 -- ARGV[2]  how often one coupon may be tried
@@ -20,11 +20,17 @@ end
 local sequences, merchant_ids, order_ids, order_amounts, holds_ms = unpack(cmsgpack.unpack(ARGV[1]))
 local config, now, max_attempts = state.config, now_ms(), tonumber(ARGV[2])
 local percent, min_order_amount, merchant_rate = config.percent, config.min_order_amount, config.merchant_rate
-local closed = config.validity.opening and not is_open(config.validity, now)
+
+local function is_shut()
+  -- Uses     opening
+  return not is_open(config.validity, now)
+end
+
+local closed = config.validity.opening and is_shut()
 
 -- The buckets of all merchants of the batch, read by one command and written by one: a command costs as much as all
 -- else that is done for a merchant. Of those charged later than now, since the clock stepped back, it is known when.
-local merchants_key, merchants, levels, later, left = key_of(state_key, 'merchants'), {}, {}, {}, {}
+local merchants_key, merchants, levels, later, charged = key_of(state_key, 'merchants'), {}, {}, {}, {}
 if merchant_rate then
   for i = 1, #merchant_ids do
     local merchant = merchant_ids[i]
@@ -48,16 +54,12 @@ if merchant_rate then
   end
 end
 
-local function level_of(merchant)
-  return left[merchant] or levels[merchant]
-end
-
 local function write_buckets()
   local values = {}
-  for merchant, level in pairs(left) do
+  for merchant in pairs(charged) do
     local last = #values
     values[last + 1] = merchant
-    values[last + 2] = struct.pack(MERCHANT_BUCKET, level, later[merchant] or now)
+    values[last + 2] = struct.pack(MERCHANT_BUCKET, levels[merchant], later[merchant] or now)
   end
   for from = 1, #values, MOST_VALUES do
     redis.call('HSET', merchants_key, unpack(values, from, math.min(from + MOST_VALUES - 1, #values)))
@@ -73,19 +75,9 @@ end
 
 local function charge(merchant)
   if merchant_rate then
-    left[merchant] = level_of(merchant) - TOKEN
+    levels[merchant], charged[merchant] = levels[merchant] - TOKEN, true
   end
 end
-
-local own, rows, records, changed = read_own(state, sequences), read_rows(state, sequences), {}, {}
-
-local function find(sequence)
-  local record = records[sequence] or load_record(state, sequence, now)
-  records[sequence] = record
-  return record
-end
-
-local holders = config.holder_limits and open_holders(state_key, config.holder_limits, find)
 
 local function refusal_of_amount(order_amount)
   if percent and order_amount < 0 then
@@ -99,36 +91,18 @@ end
 local function refusal_of_merchant(merchant)
   if somebody_is_busy and busy_until(merchant) > now then
     return { 'merchant_busy', busy_until(merchant) - now }
-  elseif merchant_rate and level_of(merchant) < TOKEN then
-    return rate_limited('merchant', level_of(merchant), merchant_rate, later[merchant] or now, now)
+  elseif merchant_rate and levels[merchant] < TOKEN then
+    return rate_limited('merchant', levels[merchant], merchant_rate, later[merchant] or now, now)
   end
   return nil
-end
-
-local function refusal(record, merchant, order, order_amount)
-  local status = record.status
-  if status == REDEEMED then
-    return { 'already_redeemed' }
-  elseif status == DEACTIVATED then
-    return { 'deactivated' }
-  elseif status == EXPIRED then
-    return { 'expired', record.expires_at }
-  elseif status == RESERVED then
-    return { 'reserved_elsewhere', record.redemption.hold_until - now }
-  elseif closed or now < record.starts_at then
-    return { 'not_yet_valid', record.starts_at, record.expires_at }
-  end
-  return refusal_of_amount(order_amount)
-    or record.attempts >= max_attempts and { 'too_many_attempts' }
-    or holders and holders.refusal(merchant, order)
-    or refusal_of_merchant(merchant)
 end
 
 -- Nearly every coupon is redeemed once, with nothing in its way. While it shares its record it was never used: what it
 -- shares and the redemption are its own record then. An extension only lifts the expiry, so it is not asked. Whatever
 -- might be in its way leaves the coupon to be decided as all others are.
-local is_simple = not (closed or holders or state.recount or state.is_undoing)
+local is_simple = not (closed or config.holder_limits or state.recount or state.is_undoing)
 local reserved, redeemed = redemption_event(), redemption_event()
+local own, rows, records, changed = read_own(state, sequences), read_rows(state, sequences), {}, {}
 local first_uses, used = {}, 0
 
 local function use_first(sequence, merchant, order, order_amount)
@@ -160,59 +134,102 @@ local function use_first(sequence, merchant, order, order_amount)
   return discount
 end
 
-local function decide(sequence, merchant, order, order_amount, hold_ms)
-  local record = records[sequence]
-  if not record then
-    record = open_coupon(state, sequence, now, own[sequence], rows[sequence - sequence % state.row_size])
+-- Everybody else. The store makes a script's functions anew at every call, and these only for a batch that needs them.
+local function open_decisions()
+  -- Uses     coupon, holder_limits
+
+  local function find(sequence)
+    local record = records[sequence] or load_record(state, sequence, now)
     records[sequence] = record
+    return record
   end
-  if not record then
-    return { 'unknown_code' }
+
+  local holders = config.holder_limits and open_holders(state_key, config.holder_limits, find)
+
+  local function refusal(record, merchant, order, order_amount)
+    local status = record.status
+    if status == REDEEMED then
+      return { 'already_redeemed' }
+    elseif status == DEACTIVATED then
+      return { 'deactivated' }
+    elseif status == EXPIRED then
+      return { 'expired', record.expires_at }
+    elseif status == RESERVED then
+      return { 'reserved_elsewhere', record.redemption.hold_until - now }
+    elseif closed or now < record.starts_at then
+      return { 'not_yet_valid', record.starts_at, record.expires_at }
+    end
+    return refusal_of_amount(order_amount)
+      or record.attempts >= max_attempts and { 'too_many_attempts' }
+      or holders and holders.refusal(merchant, order)
+      or refusal_of_merchant(merchant)
   end
-  local redemption = record.redemption
-  if redemption and redemption.merchant == merchant and redemption.order == order
-    and (record.status == RESERVED or record.status == REDEEMED) then
-    return describe_redemption('replayed', record)
+
+  local function decide(sequence, merchant, order, order_amount, hold_ms)
+    local record = records[sequence]
+    if not record then
+      record = open_coupon(state, sequence, now, own[sequence], rows[sequence - sequence % state.row_size])
+      records[sequence] = record
+    end
+    if not record then
+      return { 'unknown_code' }
+    end
+    local redemption = record.redemption
+    if redemption and redemption.merchant == merchant and redemption.order == order
+      and (record.status == RESERVED or record.status == REDEEMED) then
+      return describe_redemption('replayed', record)
+    end
+    local comes_back = record.stored_status == EXPIRED and record.status == ISSUED
+    if comes_back and not affords(state, record) then
+      record.status = EXPIRED
+    end
+    local refused = refusal(record, merchant, order, order_amount)
+    if refused then
+      return refused
+    end
+    if comes_back then
+      state.set_aside = (state.set_aside or 0) + worth(state, record)
+    end
+    if redemption then
+      keep_before_next_use(record, state.extensions)
+    end
+    local attempt, discount = record.attempts + 1, discount_of(percent, worth(state, record), order_amount)
+    record.status = hold_ms > 0 and RESERVED or REDEEMED
+    record.attempts = attempt
+    record.redemption = {
+      status = hold_ms > 0 and HELD or COMMITTED,
+      at = now,
+      hold_until = hold_ms > 0 and now + hold_ms or 0,
+      discount = discount,
+      merchant = merchant,
+      order = order,
+    }
+    if holders then
+      holders.note(record)
+    end
+    charge(merchant)
+    changed[#changed + 1] = record
+    tell_redemption(hold_ms > 0 and reserved or redeemed, sequence, attempt, merchant, order, discount)
+    return attempt == 1 and discount or { 'redeemed', attempt, discount }
   end
-  local comes_back = record.stored_status == EXPIRED and record.status == ISSUED
-  if comes_back and not affords(state, record) then
-    record.status = EXPIRED
+
+  local function save_changed()
+    for _, record in ipairs(changed) do
+      save_record(state_key, state, record.sequence, record)
+    end
   end
-  local refused = refusal(record, merchant, order, order_amount)
-  if refused then
-    return refused
-  end
-  if comes_back then
-    state.set_aside = (state.set_aside or 0) + worth(state, record)
-  end
-  if redemption then
-    keep_before_next_use(record, state.extensions)
-  end
-  local attempt, discount = record.attempts + 1, discount_of(percent, worth(state, record), order_amount)
-  record.status = hold_ms > 0 and RESERVED or REDEEMED
-  record.attempts = attempt
-  record.redemption = {
-    status = hold_ms > 0 and HELD or COMMITTED,
-    at = now,
-    hold_until = hold_ms > 0 and now + hold_ms or 0,
-    discount = discount,
-    merchant = merchant,
-    order = order,
-  }
-  if holders then
-    holders.note(record)
-  end
-  charge(merchant)
-  changed[#changed + 1] = record
-  tell_redemption(hold_ms > 0 and reserved or redeemed, sequence, attempt, merchant, order, discount)
-  return attempt == 1 and discount or { 'redeemed', attempt, discount }
+
+  return decide, save_changed
 end
 
-local results = {}
+local results, decide, save_changed = {}, nil, nil
 for i = 1, #sequences do
   local sequence, merchant, order, order_amount = sequences[i], merchant_ids[i], order_ids[i], order_amounts[i]
-  results[i] = is_simple and holds_ms[i] == 0 and use_first(sequence, merchant, order, order_amount)
-    or decide(sequence, merchant, order, order_amount, holds_ms[i])
+  local discount = is_simple and holds_ms[i] == 0 and use_first(sequence, merchant, order, order_amount)
+  if not (discount or decide) then
+    decide, save_changed = open_decisions()
+  end
+  results[i] = discount or decide(sequence, merchant, order, order_amount, holds_ms[i])
 end
 
 if used + #changed > 0 then
@@ -223,8 +240,8 @@ if used + #changed > 0 then
     end
   end
   state.outstanding, state.redeemed = state.outstanding - used, state.redeemed + used
-  for _, record in ipairs(changed) do
-    save_record(state_key, state, record.sequence, record)
+  if save_changed then
+    save_changed()
   end
   write_buckets()
   save_ledger(state_key, state)
