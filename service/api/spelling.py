@@ -17,7 +17,7 @@ from service.store.catalogue import KnownCampaign
 
 SECOND_LENGTH: Final = len("2026-02-28T23:59:59")
 MOST_TIMES: Final = 16
-"""So many batches' times are kept as text. Those who repeat lie far apart: none of thousands would be met again."""
+"""So many batches' times are kept as text. Those who repeat share seconds, but hardly ever milliseconds."""
 _MILLISECONDS: Final = [f".{milliseconds:03d}" for milliseconds in range(1000)]
 
 

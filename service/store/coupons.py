@@ -53,8 +53,8 @@ OPERATOR_PAUSE_RETRY_S = 30
 SEED_BYTES: Final = 16
 MOST_FIRST_ANSWERS: Final = 4096
 """As in first_answer.lua; no batch may be larger, which `max_batch` in the settings heeds."""
-NUMBERS_EACH: Final = 4
-"""Of a first answer: when the coupon was issued, when it starts and expires, and the amount drawn or 0."""
+FIRST_ANSWER_NUMBERS: Final = 4
+"""Of each: when the coupon was issued, when it starts and expires, and the amount drawn or 0."""
 FIRST_ATTEMPT: Final = 1
 """Nearly every redemption is its coupon's first, so that one is told by nothing but its discount."""
 MOST_REFUSALS: Final = 256
@@ -206,8 +206,8 @@ class CouponStore:
 
 
 def _replayed(word: int, first_answers: Sequence[int]) -> Replayed:
-    at = NUMBERS_EACH * (word & MOST_FIRST_ANSWERS - 1)
-    issued_at_ms, starts_at_ms, expires_at_ms, amount = first_answers[at : at + NUMBERS_EACH]
+    at = FIRST_ANSWER_NUMBERS * (word & MOST_FIRST_ANSWERS - 1)
+    issued_at_ms, starts_at_ms, expires_at_ms, amount = first_answers[at : at + FIRST_ANSWER_NUMBERS]
     return Replayed(word // MOST_FIRST_ANSWERS, issued_at_ms, starts_at_ms, expires_at_ms, amount or None)
 
 

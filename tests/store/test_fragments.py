@@ -48,6 +48,18 @@ def test_a_script_names_exactly_the_fragments_it_uses(name: str, text: str) -> N
         assert named_fragments(function) == used_fragments(name, function) - named_fragments(around)
 
 
+@pytest.mark.parametrize(("name", "text"), [*FRAGMENTS.items(), *SCRIPTS.items()])
+def test_fragments_are_named_before_anything_uses_them(name: str, text: str) -> None:
+    own, within = 0, 0
+    for before, uses in zip(["", *text.splitlines()], text.splitlines(), strict=False):
+        if found := USES.fullmatch(uses):
+            own += not found[1]
+            within += bool(found[1])
+            assert before.startswith("local function" if found[1] else "--")
+    assert own <= 1
+    assert not (within and name in FRAGMENTS)
+
+
 @pytest.mark.parametrize("text", [*FRAGMENTS.values(), *SCRIPTS.values()], ids=[*FRAGMENTS, *SCRIPTS])
 def test_no_line_is_longer_than_pythons(text: str) -> None:
     assert [line for line in text.splitlines() if len(line) > LINE_LENGTH] == []

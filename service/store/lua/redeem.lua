@@ -29,7 +29,8 @@ end
 local closed = config.validity.opening and is_shut()
 
 -- The buckets of all merchants of the batch, read by one command and written by one: a command costs as much as all
--- else that is done for a merchant. Of those charged later than now, since the clock stepped back, it is known when.
+-- else that is done for a merchant. `levels` is what is left to each, `charged` whose is to be written. Of those
+-- charged later than now, since the clock stepped back, it is known when.
 local merchants_key, merchants, levels, later, charged = key_of(state_key, 'merchants'), {}, {}, {}, {}
 if merchant_rate then
   for i = 1, #merchant_ids do
