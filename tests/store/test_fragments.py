@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from service.store.scripts import LUA, USES
+from service.store.scripts import LUA, STORE_CLOCK, USES, load
 
 FRAGMENTS: Final = {path.stem: path.read_text() for path in (LUA / "fragments").glob("*.lua")}
 SCRIPTS: Final = {path.stem: path.read_text() for path in LUA.glob("*.lua")}
@@ -58,6 +58,13 @@ def test_fragments_are_named_before_anything_uses_them(name: str, text: str) -> 
             assert before.startswith("local function" if found[1] else "--")
     assert own <= 1
     assert not (within and name in FRAGMENTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_a_script_has_made_no_function_of_it_makes_anew(name: str) -> None:
+    source = load(name, STORE_CLOCK).source
+    first = source.partition(SCRIPTS[name].splitlines()[0])[0]
+    assert [other for other, text in FRAGMENTS.items() if text in first and source.count(text) > 1] == []
 
 
 @pytest.mark.parametrize("text", [*FRAGMENTS.values(), *SCRIPTS.values()], ids=[*FRAGMENTS, *SCRIPTS])

@@ -30,7 +30,7 @@ from service.store.coupons import RedeemRequest
 from service.store.scripts import StoreRefused
 from tests.store.desk import CLOCK_KEY, EXPIRY, LATER, LAUNCH, SECRET, UNLIMITED, Desk, Room, a_campaign
 from tests.store.ledgers import COUNTERS, FIELD, drift, read_ledger
-from tests.store.records import ROW, records_key, rows_key
+from tests.store.records import NAMES, ROW, records_key, rows_key
 
 pytestmark = pytest.mark.anyio
 
@@ -340,6 +340,15 @@ async def test_the_ledger_counts_further_than_any_campaign_and_below_nothing(roo
         name: far[name] + issued_twice.get(name, 0) for name in COUNTERS
     }
     assert (await room.catalogue.ledger(desk.campaign)).counters.expired == -1
+
+
+async def test_whose_name_is_lost_is_nobodys_and_keeps_nobody_from_looking(room: Room) -> None:
+    desk = await room.open()
+    for user in ("ann", "bob"):
+        await desk.issue(user)
+    await room.client.hdel(rows_key("spring"), str(NAMES))
+    page = await room.coupons.page(desk.known, 0, 0)
+    assert [(coupon.user_id, coupon.status) for coupon, _ in page.coupons] == [("", CouponStatus.ISSUED)] * 2
 
 
 @pytest.mark.parametrize(("layout", "lost"), [(3, "ledger"), (2, "ledger"), (1, "issued"), (0, "committed")])

@@ -139,6 +139,14 @@ async def test_a_reservation_is_committed_once_and_then_stands(room: Room) -> No
     assert await ledger_of(desk) == (0, 0, 1, 0, 0)
 
 
+@pytest.mark.parametrize(("verb", "hold_ms"), [("commit", MINUTE), ("release", MINUTE), ("rollback", 0)])
+async def test_why_a_redemption_was_settled_stands_in_its_event(room: Room, verb: SettleVerb, hold_ms: int) -> None:
+    desk = await opened(room)
+    await desk.redeem(hold_ms=hold_ms)
+    await desk.settle(verb)
+    assert [event.data.get("reason") for event in await room.events()] == [None, None, "as asked"]
+
+
 async def test_a_released_coupon_is_free_again(room: Room) -> None:
     desk = await opened(room)
     await desk.redeem(hold_ms=MINUTE)
