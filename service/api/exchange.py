@@ -20,8 +20,8 @@ HOT: Final = get_args(Verb)
 OTHER: Final = "other"
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_PROCESS: Final = secrets.token_hex(4).encode() + b"-"
-_numbers = itertools.count(1)
+_PROCESS: Final = secrets.token_hex(4).encode()
+_new_ids: Final = map((_PROCESS + b"-%x").__mod__, itertools.count(1))
 
 UPLOAD: Final = re.compile(r"POST /v1/campaigns/[^/]+/imports")
 """Such a call's body is as long as a file: the handler reads it piece by piece, within bounds of its own."""
@@ -47,7 +47,7 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
 
 def request_id_of(told: bytes) -> bytes:
     """The caller's `X-Request-Id` if it is a safe one, else a new one."""
-    return told if told and _REQUEST_ID.fullmatch(told) else _PROCESS + b"%x" % next(_numbers)
+    return told if told and _REQUEST_ID.fullmatch(told) else next(_new_ids)
 
 
 async def read_body(receive: Receive) -> bytes:

@@ -91,8 +91,7 @@ class FastLane:
         return b"".join((head, request_id, KEPT_ALIVE if keep_alive else CLOSED, answer.body))
 
     def _issue(self, campaign_id: str, request: PlainRequest, connection: Connection) -> "Exchange | None":
-        breaker = self.parts.breaker
-        if breaker.is_refusing and breaker.refuses_everybody(campaign_id):
+        if self.parts.breaker.refuses_everybody(campaign_id):
             return PausedExchange(self, connection, request)
         known = self.parts.catalogue.known(campaign_id)
         if known is None or campaign_id in self.parts.waiting_rooms.lines:

@@ -157,6 +157,7 @@ class Metrics:
         self._requests: dict[tuple[str, int], HistogramTally] = {}
         self._batches = {verb: self._batch_tallies(verb) for verb in ("issue", "redeem", "ticket", "claim")}
         self._outcomes: dict[tuple[Verb, str], Tally[str]] = defaultdict(Tally)
+        self._paused: defaultdict[KnownCampaign | None, int] = defaultdict(int)
         self._shed: Tally[Whom] = Tally()
 
     def observe_request(self, call: str, status: int, seconds: float) -> None:
@@ -203,8 +204,8 @@ class Metrics:
         self._outcomes[verb, self._label_of(known)][outcome_label(outcome)] += 1
 
     def count_paused(self, known: KnownCampaign | None) -> None:
-        """Count one of a stampede that is refused: as `count_unserved` does, without asking which outcome it is."""
-        self._outcomes["issue", self._label_of(known)][PAUSED] += 1
+        """Count one of a stampede that is refused: as `count_unserved` does, but what it is called is asked later."""
+        self._paused[known] += 1
 
     def count_transition(self, transition: Transition) -> None:
         """Count a change of a breaker's state; an override that changes none is not one.
@@ -248,6 +249,9 @@ class Metrics:
             for outcome, number in outcomes.items():
                 counter.labels(campaign, outcome).inc(number)
         self._outcomes.clear()
+        for known, number in self._paused.items():
+            self._issues.labels(self._label_of(known), PAUSED).inc(number)
+        self._paused.clear()
         for whom, number in self._shed.items():
             self._sheds.labels(whom).inc(number)
         self._shed.clear()

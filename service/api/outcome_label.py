@@ -40,9 +40,11 @@ def outcome_label(outcome: IssueOutcome | RedeemOutcome) -> str:
     match outcome:
         case Issued():
             return "issued"
+        case Replayed():
+            return "replayed"
         case Redeemed():
             return "redeemed" if outcome.redemption.hold_expires_at_ms is None else "reserved"
-        case Replayed() | RedemptionReplayed():
+        case RedemptionReplayed():
             return "replayed"
         case IssuancePaused():
             return "issuance_paused"

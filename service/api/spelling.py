@@ -16,14 +16,14 @@ from service.domain.outcomes import Issued, Replayed
 from service.store.catalogue import KnownCampaign
 
 SECOND_LENGTH: Final = len("2026-02-28T23:59:59")
-MOST_TIMES: Final = 16
-"""So many batches' times are kept as text. Those who repeat share seconds, but hardly ever milliseconds."""
+MOST_SECONDS: Final = 4096
+"""So many seconds are kept as text: whoever repeats comes from any of a few thousand."""
 _MILLISECONDS: Final = [f".{milliseconds:03d}" for milliseconds in range(1000)]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=MOST_SECONDS)
 def _second_text(instant_s: int, timezone: str) -> tuple[str, str]:
-    """The second in RFC 3339, and the zone's offset then. Whoever repeats comes from any of a few thousand seconds."""
+    """The second in RFC 3339, and the zone's offset then."""
     text = datetime.fromtimestamp(instant_s, UTC).astimezone(ZoneInfo(timezone)).isoformat()
     return text[:SECOND_LENGTH], text[SECOND_LENGTH:]
 
@@ -34,13 +34,29 @@ def moment_text(instant_ms: int, timezone: str) -> str:
     return f"{second}{_MILLISECONDS[instant_ms % 1000]}{offset}"
 
 
-@lru_cache(maxsize=MOST_TIMES)
+@lru_cache(maxsize=MOST_SECONDS)
+def _around_milliseconds(issued_at_s: int, starts_at_s: int, expires_at_s: int, timezone: str) -> tuple[str, ...]:
+    """A coupon's times but for their milliseconds: what stands before, between and after them."""
+    issued_at, issued_offset = _second_text(issued_at_s, timezone)
+    starts_at, starts_offset = _second_text(starts_at_s, timezone)
+    expires_at, expires_offset = _second_text(expires_at_s, timezone)
+    return (
+        f'"issued_at":"{issued_at}',
+        f'{issued_offset}","starts_at":"{starts_at}',
+        f'{starts_offset}","expires_at":"{expires_at}',
+        f'{expires_offset}"',
+    )
+
+
 def _times_json(issued_at_ms: int, starts_at_ms: int, expires_at_ms: int, timezone: str) -> str:
-    """A coupon's times. All coupons of a batch share them, and most start when they are issued."""
-    issued_at = moment_text(issued_at_ms, timezone)
-    starts_at = issued_at if starts_at_ms == issued_at_ms else moment_text(starts_at_ms, timezone)
-    expires_at = moment_text(expires_at_ms, timezone)
-    return f'"issued_at":"{issued_at}","starts_at":"{starts_at}","expires_at":"{expires_at}"'
+    """A coupon's times. Those who repeat share seconds, but hardly ever milliseconds."""
+    issued_at, starts_at, expires_at, end = _around_milliseconds(
+        issued_at_ms // 1000, starts_at_ms // 1000, expires_at_ms // 1000, timezone
+    )
+    return (
+        f"{issued_at}{_MILLISECONDS[issued_at_ms % 1000]}{starts_at}{_MILLISECONDS[starts_at_ms % 1000]}"
+        f"{expires_at}{_MILLISECONDS[expires_at_ms % 1000]}{end}"
+    )
 
 
 def _benefit_json(benefit: Benefit, drawn_amount: int | None) -> str:
@@ -58,6 +74,8 @@ class CampaignSpelling:
         self._campaign_id = campaign.id
         self._benefit = campaign.benefit
         self._benefit_json = _benefit_json(campaign.benefit, None)
+        self._times_ms = (0, 0, 0)
+        self._times_json = _times_json(0, 0, 0, self._timezone)
 
     def coupon(self, coupon: Coupon) -> bytes:
         """The coupon as it stands."""
@@ -68,12 +86,15 @@ class CampaignSpelling:
         return self._written(shard, user_id, "issued", outcome)
 
     def _written(self, shard: int, user_id: str, status: str, coupon: Coupon | Issued | Replayed) -> bytes:
-        times = _times_json(coupon.issued_at_ms, coupon.starts_at_ms, coupon.expires_at_ms, self._timezone)
+        # All coupons of a batch share their times.
+        times_ms = coupon.issued_at_ms, coupon.starts_at_ms, coupon.expires_at_ms
+        if times_ms != self._times_ms:
+            self._times_ms, self._times_json = times_ms, _times_json(*times_ms, self._timezone)
         drawn_amount = coupon.drawn_amount
         benefit = self._benefit_json if drawn_amount is None else _benefit_json(self._benefit, drawn_amount)
         return (
             f'{{"code":"{self._codes.code(shard, coupon.sequence)}","campaign_id":"{self._campaign_id}",'
-            f'"user_id":"{user_id}","status":"{status}","benefit":{benefit},{times}}}'
+            f'"user_id":"{user_id}","status":"{status}","benefit":{benefit},{self._times_json}}}'
         ).encode()
 
     def redemption(self, redemption: Redemption, code: str | None = None) -> bytes:

@@ -93,14 +93,11 @@ class Circuits:
         """How many requests to issue may be in flight by the adaptive limit."""
         return self._signals.limit.limit
 
-    @property
-    def is_refusing(self) -> bool:
-        """Tell whether there may be a campaign that lets nobody in: what is asked first, of every request."""
-        return not self.share_permille or bool(self._shares)
-
     def refuses_everybody(self, campaign_id: str) -> bool:
-        """Tell whether nobody at all may have one of the campaign's coupons now."""
-        return not self.share_permille or not self._shares.get(campaign_id, ALL)
+        """Tell whether nobody at all may have one of the campaign's coupons now; it is asked first of every request."""
+        if not self.share_permille:
+            return True
+        return bool(self._shares) and not self._shares.get(campaign_id, ALL)
 
     def admits(self, campaign_id: str, user_id: str) -> bool:
         """Tell whether the user may pass now. During a ramp, who may pass once may pass until its end."""
