@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest import incident
 from loadtest.crowd import Crowd
-from loadtest.evidence import Evidence, Extension, Pause, Promise
+from loadtest.evidence import Evidence, Extension, Pause, Promise, Stand
 from loadtest.messages import Task, Verb
 from loadtest.plan import Order, Plan
 from service.cli.failures import CommandError
@@ -21,7 +21,7 @@ from service.cli.remote import Remote
 
 ALLOWANCE_S: Final = 60.0
 """How long after the last order customers may still come back; then the rehearsal stops and says so."""
-WATCH_S: Final = 2.0
+WATCH_S: Final = 0.5
 POLL_S: Final = 0.05
 FIRST_LOOKS: Final = 20
 EXTENSION_TIMEOUT_S: Final = 120.0
@@ -47,7 +47,8 @@ class Director:
         self._code_prefix = f"R{token[:7].upper()}"
         self._path = f"/v1/campaigns/{self._campaign_id}"
         self._conservation_errors: list[int] = []
-        self._watched_s = 0.0
+        self._issuance: list[Stand] = []
+        self._watched_s = float("-inf")
 
     def rehearse(self, orders: list[Order]) -> Evidence:
         """Play the plan and return what was seen. Raises CommandError if the service or the customers fail to."""
@@ -77,6 +78,7 @@ class Director:
                 counters=self._count(),
                 conservation_errors=tuple(self._conservation_errors),
                 conservation_metric=self._conservation_metric(),
+                issuance=tuple(self._issuance),
                 pause=pause,
                 extension=self._written_through(extension),
             )
@@ -130,7 +132,13 @@ class Director:
                 # A look that finds the service busy says nothing about its ledger; the last look must succeed.
                 with suppress(CommandError):
                     self._progress(crowd.now_s(), self._count()["issued"])
+                    self._look_at_issuance(crowd.now_s())
             time.sleep(POLL_S)
+
+    def _look_at_issuance(self, now_s: float) -> None:
+        told = self._service.get(f"/v1/status?campaign_id={self._campaign_id}")
+        if not self._issuance or self._issuance[-1][1:] != (told["issuance"], told["reason"]):
+            self._issuance.append(Stand(now_s, told["issuance"], told["reason"]))
 
     def _count(self) -> dict[str, int]:
         counters: dict[str, int] = self._service.get(self._path)["counters"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from loadtest.messages import Answer
 
@@ -22,6 +23,14 @@ class Pause:
 
     confirmed_s: float
     lifted_s: float
+
+
+class Stand(NamedTuple):
+    """What the public was told of the campaign's issuance, first seen at that second, and why."""
+
+    at_s: float
+    issuance: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +57,6 @@ class Evidence:
     counters: Mapping[str, int]
     conservation_errors: Sequence[int]
     conservation_metric: float | None
+    issuance: Sequence[Stand]
     pause: Pause
     extension: Extension

@@ -118,7 +118,7 @@ def rehearse(options: Options, console: Console) -> bool:
             evidence = Director(plan, url, options.api_key, tell).rehearse(orders)
             progress.update(bar, completed=plan.into_s, description="The tide is out")
         checks = judge(evidence)
-    paths = write_report(options.report, plan, checks, intervals(plan, orders, evidence.answers), evidence.answers)
+    paths = write_report(options.report, plan, checks, intervals(plan, orders, evidence.answers), evidence)
     _show(console, options, checks, evidence)
     console.print(f"Report: {', '.join(map(str, paths))}", soft_wrap=True, highlight=False)
     return all(check.kept for check in checks)
@@ -129,7 +129,7 @@ def _show(console: Console, options: Options, checks: Sequence[Check], evidence:
     for check in checks:
         table.add_row("[green]kept[/green]" if check.kept else "[bold red]broken[/bold red]", check.promise, check.seen)
     console.print(table)
-    for name, said in facts(options.plan, evidence.answers).items():
+    for name, said in facts(options.plan, evidence).items():
         console.print(f"[dim]{name}:[/dim] {said}", highlight=False)
     if evidence.left:
         console.print(f"[bold red]Stopped at its deadline with {evidence.left:,} errands left.[/bold red]")

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from loadtest.evidence import Evidence, Stand
 from loadtest.intervals import Interval, first_requests, quantile
 from loadtest.messages import Answer, Verb
 from loadtest.picture import draw
@@ -27,13 +28,13 @@ th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8884;
 
 
 def write_report(
-    stem: Path, plan: Plan, checks: Sequence[Check], intervals: Sequence[Interval], answers: Sequence[Answer]
+    stem: Path, plan: Plan, checks: Sequence[Check], intervals: Sequence[Interval], evidence: Evidence
 ) -> tuple[Path, ...]:
     """Write `stem`.html, .csv and .svg, and return their paths. Raises OSError."""
     page, table, picture = (stem.with_name(f"{stem.name}.{kind}") for kind in ("html", "csv", "svg"))
     drawn = draw(plan, intervals)
     picture.write_text(drawn)
-    page.write_text(_page(facts(plan, answers), checks, intervals, drawn))
+    page.write_text(_page(facts(plan, evidence), checks, intervals, drawn))
     with table.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Interval)])
         writer.writeheader()
@@ -41,12 +42,14 @@ def write_report(
     return page, table, picture
 
 
-def facts(plan: Plan, answers: Sequence[Answer]) -> dict[str, str]:
-    """What was played where, and how fast the answers came."""
+def facts(plan: Plan, evidence: Evidence) -> dict[str, str]:
+    """What was played where, how fast the answers came, and when issuance was paused and why."""
+    answers = evidence.answers
     return {
         "Played": f"{plan.hours:g} hours in {plan.into_s:g} s, {plan.orders:,} orders, {plan.merchants:,} merchants, "
         f"seed {plan.seed}",
         **{f"Time to {verb.value}": _times(answers, verb) for verb in (Verb.ISSUE, Verb.LOOK, Verb.REDEEM)},
+        "Issuance": "; ".join(map(_told, evidence.issuance)),
         "Customers set out": f"{_lateness(answers)} ms late at p99, the generator's own doing",
         "Machine": f"{processor()}, {platform.system()}, Python {platform.python_version()}",
         "Commit": commit(),
@@ -57,6 +60,10 @@ def facts(plan: Plan, answers: Sequence[Answer]) -> dict[str, str]:
 def _times(answers: Sequence[Answer], verb: Verb) -> str:
     took_ms = sorted((a.answered_s - a.started_s) * 1000 for a in answers if a.verb is verb and a.granted)
     return f"p50 {quantile(took_ms, 0.5)} ms, p99 {quantile(took_ms, 0.99)} ms over {len(took_ms):,} granted"
+
+
+def _told(stand: Stand) -> str:
+    return f"{stand.at_s:.0f} s {stand.issuance}{f' ({stand.reason})' if stand.reason else ''}"
 
 
 def _lateness(answers: Sequence[Answer]) -> float:

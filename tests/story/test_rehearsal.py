@@ -1,6 +1,7 @@
 """Why: a rehearsal is believed only if it meets the incident's curve and cannot be talked into a good verdict."""
 
 import csv
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest import incident
-from loadtest.evidence import Evidence, Extension, Pause, Promise
+from loadtest.evidence import Evidence, Extension, Pause, Promise, Stand
 from loadtest.messages import NO_ANSWER, Answer, Verb
 from loadtest.plan import Plan
 from loadtest.rehearse import parse
@@ -66,6 +67,7 @@ GOOD_DAY = Evidence(
     counters={"issued": 2, "redeemed": 1, "budget_remaining": 85_000},
     conservation_errors=(0, 0),
     conservation_metric=0.0,
+    issuance=(Stand(0.5, "issuing", ""), Stand(1.5, "paused", "operator"), Stand(3, "issuing", "")),
     pause=Pause(confirmed_s=1.5, lifted_s=3),
     extension=Extension(
         id="extension",
@@ -256,6 +258,7 @@ def test_a_small_rehearsal_of_a_real_service_keeps_every_promise_and_says_so(tmp
     done = rehearsal("--report", str(tmp_path / "reports" / "small"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "broken" not in done.stdout
+    assert re.search(r"Issuance: 0 s issuing; \d s paused \(operator\)", done.stdout)
     reports = {path.suffix: path.read_text() for path in (tmp_path / "reports").iterdir()}
     intervals = list(csv.DictReader(reports[".csv"].splitlines()))
     assert sum(int(interval["demanded"]) for interval in intervals) == 300
