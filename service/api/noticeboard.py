@@ -87,6 +87,7 @@ class Noticeboard:
         self.changed = asyncio.Event()
         breaker.on_transition.append(self._tell)
         breaker.on_own_transition.append(self._tell)
+        breaker.on_told_hold.append(self._tell)
 
     def overall(self) -> Notice:
         """What holds for all campaigns."""

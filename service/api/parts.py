@@ -95,6 +95,7 @@ class Parts:
         shared, vital_signs = SharedBreakerState(client, clock=clock), VitalSigns(client, self.jobs)
         self.breaker = Breaker(signals, shared, settings.breaker, replica_id, vital_signs.read)
         self.breaker.on_transition += [self.metrics.count_transition, _log_transition]
+        self.breaker.on_told_hold.append(self._log_hold)
         self.breaker.on_shadow_refusal.append(
             lambda campaign_id: self.metrics.count_shadow_refusal(self.catalogue.known(campaign_id))
         )
@@ -179,6 +180,10 @@ class Parts:
             for client in self._clients:
                 await client.aclose()
             self.jobs.close()
+
+    def _log_hold(self) -> None:
+        held = self.breaker.tells_hold
+        log.warning("the store owes an answer, nobody is let in" if held else "the store has answered")
 
     async def _keep_flushing(self) -> None:
         while True:

@@ -21,6 +21,7 @@ RAMP_OVER: Final = "ramp_over"
 class BreakerPolicy(Thresholds):
     """Every figure the breaker decides by. Raises ValueError for figures that contradict each other."""
 
+    hold_after_ms: int = 150
     samples_to_trip: int = 3
     minimum_pause_ms: int = 5_000
     maximum_pause_ms: int = 60_000
@@ -34,6 +35,8 @@ class BreakerPolicy(Thresholds):
     def __post_init__(self) -> None:
         if self.samples_to_trip < 1 or self.well_before_reopening_ms < 0 or self.trip_memory_ms < 0:
             raise ValueError("samples_to_trip must be at least 1, and no time below 0")
+        if not 0 < self.hold_after_ms <= self.store_silence.trip * 1000:
+            raise ValueError("hold_after_ms must be above 0, and at most where store_silence trips")
         if not 0 < self.minimum_pause_ms <= self.maximum_pause_ms:
             raise ValueError("minimum_pause_ms must be above 0 and at most maximum_pause_ms")
         if not 0 <= self.pause_jitter_permille <= ALL:

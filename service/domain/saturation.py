@@ -60,7 +60,7 @@ class Thresholds:
     queue_standing: Threshold = Threshold(trip=0.5, clear=0.1)
     in_flight: Threshold = Threshold(trip=1.5, clear=1.0)
     store_call_time: Threshold = Threshold(trip=0.5, clear=0.2)
-    store_silence: Threshold = Threshold(trip=0.15, clear=0.05)
+    store_silence: Threshold = Threshold(trip=0.5, clear=0.05)
     store_timeouts: Threshold = Threshold(trip=0.1, clear=0.02)
     store_failures: Threshold = Threshold(trip=0.25, clear=0.05)
     event_loop_lag: Threshold = Threshold(trip=0.25, clear=0.1)

@@ -128,8 +128,7 @@ class Breaker(Circuits):
         now_s, times = self._clock(), self._times()
         asking_s = 0.0 if self._asking_since_s is None else now_s - self._asking_since_s
         reading = self._signals.sample(now_s, asking_s)
-        silence_s = reading.whole.get(Signal.STORE_SILENCE, 0.0)
-        self._holds = silence_s >= self._policy.store_silence.trip
+        self._note_silence(reading.whole.get(Signal.STORE_SILENCE, 0.0))
         for campaign_id, sample in reading.campaigns.items():
             self._feel(campaign_id, self._circuit(campaign_id), sample, times)
         for campaign_id in [name for name in self.campaigns if name not in reading.campaigns]:

@@ -6,13 +6,13 @@ There is a breaker for the whole and one for each campaign that needs it; whoeve
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from zlib import crc32
 
 from service.domain.breaker import BreakerPolicy, BreakerRecord, Issuance, Mode, Override, State, share_permille
 from service.domain.ramp import ALL
-from service.domain.saturation import Sample
+from service.domain.saturation import Sample, Signal
 from service.gate.circuit import Circuit, Returns, Times
 from service.gate.shared_signals import SharedSignals
 from service.gate.signals import Signals
@@ -20,6 +20,8 @@ from service.store.breaker_state import WHOLE
 
 HOLD_SPREAD_S: Final = 3
 """Whoever comes while the store owes an answer is sent back within so many seconds: the silence may be short."""
+HOLD_TOLD_AFTER_S: Final = 0.3
+"""A shorter silence is over before anybody reads of it; of a store that is away all are told within half a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Circuits:
     """All breakers as this process sees them: what requests ask, and what the public is told.
 
     `clock` is monotonic, in seconds; own records count by it, shared ones by the store's time. `draw` returns a random
-    number from 0 up to 1. `on_shadow_refusal` hears of each campaign's request that only the shadow let pass.
+    number from 0 up to 1. `on_shadow_refusal` hears of each campaign's request that only the shadow let pass, and
+    `on_told_hold` when `status` begins or ends to tell of a hold.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Circuits:
         # A guess, until the first pulse brings the store's own time.
         self._store_ahead_ms = round(time.time() * 1000) - self._own_ms()
         self._started_ms = self._times().shared_ms
-        self._holds = False
+        self._silence_s = 0.0
         self._shares: dict[str, int] = {}
         self._shadows: dict[str, int] = {}
         self._returns: dict[str, Returns | None] = {}
@@ -67,6 +70,7 @@ class Circuits:
         self.share_permille = ALL
         self.sheds_newcomers = False
         self.on_shadow_refusal: list[Callable[[str], None]] = []
+        self.on_told_hold: list[Callable[[], None]] = []
 
     @property
     def sample(self) -> Sample:
@@ -87,6 +91,11 @@ class Circuits:
     def store_now_ms(self) -> int:
         """The store's time, reckoned on from its last answer."""
         return self._times().shared_ms
+
+    @property
+    def tells_hold(self) -> bool:
+        """Whether nobody is let in until the store has answered, and `status` says so."""
+        return self._holds and self._silence_s >= HOLD_TOLD_AFTER_S
 
     @property
     def in_flight_limit(self) -> float:
@@ -119,7 +128,7 @@ class Circuits:
         except KeyError:
             returns = self._returns[campaign_id] = self._returns_to(campaign_id, self._times_at(own_ms))
         if returns is None:
-            return 1 + int(self._draw() * HOLD_SPREAD_S)
+            return self._hold_over_in_s()
         return _whole_seconds(returns.stranger_in_ms() if user_id is None else returns.user_in_ms(_place(user_id)))
 
     def turn_due_in_ms(self, campaign_id: str, turn: int, per_second: float) -> int:
@@ -142,7 +151,8 @@ class Circuits:
 
     def status(self, campaign_id: str = WHOLE) -> IssuanceStatus:
         """Return what this process tells the public, of a campaign too: what decides here is the strictest."""
-        return self._status(self._stricter(campaign_id, self._times()))
+        status = self._status(self._stricter(campaign_id, self._times()))
+        return self._held(status) if self.tells_hold and status.issuance is not Issuance.PAUSED else status
 
     def breaker_status(self, campaign_id: str = WHOLE) -> IssuanceStatus:
         """Return where one breaker stands by itself, whatever the others say."""
@@ -166,6 +176,18 @@ class Circuits:
             epoch=circuit.record.epoch,
             override=circuit.record.override,
         )
+
+    def _held(self, status: IssuanceStatus) -> IssuanceStatus:
+        return replace(
+            status,
+            issuance=Issuance.PAUSED,
+            reason=Signal.STORE_SILENCE,
+            since_ms=self.store_now_ms - round(self._silence_s * 1000),
+            retry_after_s=self._hold_over_in_s(),
+        )
+
+    def _hold_over_in_s(self) -> int:
+        return 1 + int(self._draw() * HOLD_SPREAD_S)
 
     def _returns_to(self, campaign_id: str, times: Times) -> Returns | None:
         """How those come back whom the breaker refuses; None if it does not, and the store only owes an answer."""
@@ -211,9 +233,20 @@ class Circuits:
             elif share != ALL and mode is not Mode.FORCED_CLOSED:
                 shares[campaign_id] = share
         whole = shares.pop(WHOLE, ALL)
-        self.share_permille = 0 if self._holds and self.whole.mode is Mode.AUTO else whole
+        self.share_permille = 0 if self._holds else whole
         self._shares, self._shadows, self._returns = shares, shadows, {}
         self.sheds_newcomers = self.whole.runs_late and not self.whole.mode.refuses_nobody
+
+    @property
+    def _holds(self) -> bool:
+        """Whether nobody is let in until the store has answered, which is no pause yet, and needs no ramp."""
+        return self.whole.mode is Mode.AUTO and self._silence_s * 1000 >= self._policy.hold_after_ms
+
+    def _note_silence(self, silence_s: float) -> None:
+        told_before, self._silence_s = self.tells_hold, silence_s
+        if self.tells_hold is not told_before:
+            for listener in self.on_told_hold:
+                listener()
 
     def _note_shadow(self, campaign_id: str, user_id: str) -> None:
         share = min(self._shadows.get(WHOLE, ALL), self._shadows.get(campaign_id, ALL))

@@ -20,7 +20,10 @@ from tests.store.desk import CLOCK_KEY, Room
 from tests.store.server import StoreServer
 
 NEVER: Final = Threshold(trip=1e9, clear=1e9)
-PATIENT: Final = BreakerPolicy(**{signal.value: NEVER for signal in Signal})  # type: ignore[arg-type]
+PATIENT: Final = BreakerPolicy(
+    hold_after_ms=10**12,
+    **{signal.value: NEVER for signal in Signal},  # type: ignore[arg-type]
+)
 """A breaker that no slow machine opens."""
 
 CAMPAIGN: Final[dict[str, Any]] = {

@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 
 import pytest
 from starlette.types import ASGIApp, Message
+from structlog.typing import EventDict
 
 from service.api import noticeboard, status
 from service.api.app import fastapi_lane
 from service.api.parts import Parts
-from tests.api.caller import Caller, field_errors, refusal, settings
+from tests.api.caller import PATIENT, Caller, field_errors, refusal, settings
 from tests.api.test_operations import commands
 from tests.store.desk import TURNABLE_CLOCK, Room
 
@@ -232,6 +233,23 @@ async def test_a_listener_hears_what_holds_and_then_every_change_at_once(app: AS
         assert (await late.event())["id"] == reopened["id"]
         await api.override("forced_open")
         assert (await informed.event())["issuance"] == "paused"
+
+
+async def test_listeners_and_the_log_tell_that_all_wait_for_a_silent_store_and_when_it_has_answered(
+    app: ASGIApp, api: Caller, parts: Parts, log: list[EventDict]
+) -> None:
+    await api.open()
+    async with following(app) as everything, following(app, "/v1/status/stream?campaign_id=spring") as campaign:
+        before = [await everything.event(), await campaign.event()]
+        assert {event["issuance"] for event in before} == {"issuing"}
+        parts.breaker._note_silence(PATIENT.hold_after_ms / 1000)
+        held = [await everything.event(), await campaign.event()]
+        assert {(event["issuance"], event["reason"]) for event in held} == {("paused", "store_silence")}
+        parts.breaker._note_silence(0.0)
+        after = [await everything.event(), await campaign.event()]
+        assert [event["id"] for event in after] == [event["id"] for event in before]
+    told = [line["event"] for line in log if line["event"].startswith("the store")]
+    assert told == ["the store owes an answer, nobody is let in", "the store has answered"]
 
 
 async def test_an_operators_pause_reaches_those_who_listen_to_the_campaign(

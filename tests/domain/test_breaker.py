@@ -215,6 +215,8 @@ def assert_legal(before: BreakerRecord, after: BreakerRecord, now_ms: int) -> No
 @pytest.mark.parametrize(
     "contradiction",
     [
+        {"hold_after_ms": 0},
+        {"hold_after_ms": 501},
         {"minimum_pause_ms": 60_001},
         {"minimum_pause_ms": 0},
         {"ramp_ms": 0},

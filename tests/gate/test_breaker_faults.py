@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.breaker import Mode, State
+from service.domain.breaker import Issuance, Mode, State
 from service.domain.ramp import ALL
 from service.domain.saturation import Signal
 from service.gate.breaker import Breaker
@@ -116,18 +116,56 @@ def test_a_store_that_stops_turns_people_away_at_once_and_pauses_if_it_lasts(sto
     run(story, store)
 
 
-def test_a_silence_that_was_short_costs_a_moment_and_no_pause(store: Store) -> None:
+def test_a_silence_of_half_a_second_costs_as_much_and_no_pause(store: Store) -> None:
     async def story(tide: Tide) -> None:
         one = tide.replica("one")
+        told: list[Issuance] = []
+        one.breaker.on_told_hold.append(lambda: told.append(one.breaker.status("spring").issuance))
         await tide.turn(one, seconds=0.5)
-        one.breaker._asking_since_s = tide.now_s - 0.06
-        tide.now_s += 0.1
-        one.breaker._take_sample()
-        assert (one.breaker.share_permille, one.breaker.own_record.state) == (0, State.CLOSED)
+        for silence_s in (0.1, 0.2, 0.3, 0.4, 0.5):
+            one.breaker._asking_since_s = tide.now_s + 0.1 - silence_s
+            tide.now_s += 0.1
+            one.breaker._take_sample()
+            assert one.breaker.share_permille == (0 if silence_s > 0.15 else ALL)
+            assert one.breaker.own_record.state is State.CLOSED
+        assert told == [Issuance.PAUSED]
+        status = one.breaker.status()
+        assert (status.reason, 1 <= status.retry_after_s <= 4) == (Signal.STORE_SILENCE, True)
+        assert one.breaker.store_now_ms - status.since_ms == 500
         assert 1 <= one.breaker.retry_after_s("spring") <= 4
         one.breaker._asking_since_s = None
-        await tide.turn(one, seconds=0.2)
+        await tide.turn(one, seconds=1.0)
         assert (one.breaker.share_permille, one.breaker.own_record.epoch) == (ALL, 0)
+        assert told == [Issuance.PAUSED, Issuance.ISSUING]
+
+    run(story, store)
+
+
+def test_a_silence_that_nobody_could_read_of_is_not_told(store: Store) -> None:
+    async def story(tide: Tide) -> None:
+        one = tide.replica("one")
+        told: list[Issuance] = []
+        one.breaker.on_told_hold.append(lambda: told.append(one.breaker.status().issuance))
+        await tide.turn(one, seconds=0.5)
+        one.breaker._asking_since_s = tide.now_s - 0.1
+        tide.now_s += 0.1
+        one.breaker._take_sample()
+        assert (one.breaker.share_permille, one.breaker.status().issuance) == (0, Issuance.ISSUING)
+        one.breaker._asking_since_s = None
+        await tide.turn(one, seconds=0.2)
+        assert (one.breaker.share_permille, told) == (ALL, [])
+
+    run(story, store)
+
+
+def test_where_the_operator_decides_a_silence_holds_nobody(store: Store) -> None:
+    async def story(tide: Tide) -> None:
+        one = tide.replica("one")
+        await one.breaker.override(Mode.FORCED_CLOSED, "mei", "I know this disk", None)
+        one.breaker._asking_since_s = tide.now_s - 0.5
+        tide.now_s += 0.1
+        one.breaker._take_sample()
+        assert (one.breaker.share_permille, one.breaker.status().issuance) == (ALL, Issuance.ISSUING)
 
     run(story, store)
 

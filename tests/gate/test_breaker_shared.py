@@ -199,7 +199,7 @@ def test_a_store_that_dies_stops_issuance_and_its_return_reopens_it_once(store: 
         store.kill()
         await tide.turn(one, seconds=1, stopped=True)
         assert (one.breaker.share_permille, one.breaker.sheds_alone) == (0, True)
-        assert one.breaker.status().reason == Signal.STORE_SILENCE
+        assert one.breaker.status().reason == Signal.STORE_FAILURES
         with pytest.raises(StoreError):
             await one.breaker.override(Mode.FORCED_CLOSED, "mei", "wishful thinking", ttl_s=None)
         await tide.turn(one, seconds=29, stopped=True)
