@@ -131,8 +131,8 @@ class Director:
                 self._watched_s = crowd.now_s()
                 # A look that finds the service busy says nothing about its ledger; the last look must succeed.
                 with suppress(CommandError):
-                    self._progress(crowd.now_s(), self._count()["issued"])
                     self._look_at_issuance(crowd.now_s())
+                    self._progress(crowd.now_s(), self._count()["issued"])
             time.sleep(POLL_S)
 
     def _look_at_issuance(self, now_s: float) -> None:

@@ -105,6 +105,11 @@ class Metrics:
             ["campaign"],
             registry=self.registry,
         )
+        self._holds = Counter(
+            "tidegate_breaker_holds_total",
+            "Times that the store owed an answer for so long that all were told to wait for it",
+            registry=self.registry,
+        )
         self._sheds = Counter(
             "tidegate_shed_total",
             "Requests refused because the process is overloaded, by class of the caller",
@@ -220,6 +225,10 @@ class Metrics:
             self._campaign_transitions.labels(self.campaign_label(transition.campaign_id), *change).inc()
         else:
             self._transitions.labels(*change).inc()
+
+    def count_hold(self) -> None:
+        """Count that everybody waits for the store."""
+        self._holds.inc()
 
     def count_shadow_refusal(self, known: KnownCampaign | None) -> None:
         """Count a request that a breaker in shadow would have refused."""

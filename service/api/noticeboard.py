@@ -181,7 +181,8 @@ class Noticeboard:
 
 
 def _notice(status: IssuanceStatus) -> Notice:
-    mark, words = f"{status.epoch}.{status.issuance}", WORDS[status.issuance]
+    mark = f"{status.epoch}.{status.issuance}{'.hold' if status.is_hold else ''}"
+    words = WORDS[status.issuance]
     return Notice(status.issuance, status.reason, status.since_ms, status.retry_after_s, mark, words)
 
 

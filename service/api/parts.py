@@ -95,7 +95,7 @@ class Parts:
         shared, vital_signs = SharedBreakerState(client, clock=clock), VitalSigns(client, self.jobs)
         self.breaker = Breaker(signals, shared, settings.breaker, replica_id, vital_signs.read)
         self.breaker.on_transition += [self.metrics.count_transition, _log_transition]
-        self.breaker.on_told_hold.append(self._log_hold)
+        self.breaker.on_told_hold.append(self._note_hold)
         self.breaker.on_shadow_refusal.append(
             lambda campaign_id: self.metrics.count_shadow_refusal(self.catalogue.known(campaign_id))
         )
@@ -181,9 +181,12 @@ class Parts:
                 await client.aclose()
             self.jobs.close()
 
-    def _log_hold(self) -> None:
-        held = self.breaker.tells_hold
-        log.warning("the store owes an answer, nobody is let in" if held else "the store has answered")
+    def _note_hold(self) -> None:
+        if self.breaker.tells_hold:
+            self.metrics.count_hold()
+            log.warning("the store owes an answer, nobody is let in")
+        else:
+            log.warning("nobody waits for the store any more")
 
     async def _keep_flushing(self) -> None:
         while True:

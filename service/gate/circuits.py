@@ -20,13 +20,13 @@ from service.store.breaker_state import WHOLE
 
 HOLD_SPREAD_S: Final = 3
 """Whoever comes while the store owes an answer is sent back within so many seconds: the silence may be short."""
-HOLD_TOLD_AFTER_S: Final = 0.3
+HOLD_TOLD_AFTER_MS: Final = 300
 """A shorter silence is over before anybody reads of it; of a store that is away all are told within half a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class IssuanceStatus:
-    """What the public may know. `retry_after_s` is 0 while issuing."""
+    """What the public may know. `retry_after_s` is 0 while issuing; a hold is paused only until the store answers."""
 
     issuance: Issuance
     reason: str
@@ -35,6 +35,7 @@ class IssuanceStatus:
     mode: Mode
     epoch: int
     override: Override
+    is_hold: bool = False
 
 
 class Circuits:
@@ -60,7 +61,9 @@ class Circuits:
         # A guess, until the first pulse brings the store's own time.
         self._store_ahead_ms = round(time.time() * 1000) - self._own_ms()
         self._started_ms = self._times().shared_ms
-        self._silence_s = 0.0
+        self._silence_ms = 0
+        self._silent_since_ms = 0
+        self._told_hold = False
         self._shares: dict[str, int] = {}
         self._shadows: dict[str, int] = {}
         self._returns: dict[str, Returns | None] = {}
@@ -95,7 +98,7 @@ class Circuits:
     @property
     def tells_hold(self) -> bool:
         """Whether nobody is let in until the store has answered, and `status` says so."""
-        return self._holds and self._silence_s >= HOLD_TOLD_AFTER_S
+        return self._holds and self._silence_ms >= HOLD_TOLD_AFTER_MS
 
     @property
     def in_flight_limit(self) -> float:
@@ -182,8 +185,9 @@ class Circuits:
             status,
             issuance=Issuance.PAUSED,
             reason=Signal.STORE_SILENCE,
-            since_ms=self.store_now_ms - round(self._silence_s * 1000),
-            retry_after_s=self._hold_over_in_s(),
+            since_ms=self._silent_since_ms + self._store_ahead_ms,
+            retry_after_s=max(status.retry_after_s, self._hold_over_in_s()),
+            is_hold=True,
         )
 
     def _hold_over_in_s(self) -> int:
@@ -236,17 +240,20 @@ class Circuits:
         self.share_permille = 0 if self._holds else whole
         self._shares, self._shadows, self._returns = shares, shadows, {}
         self.sheds_newcomers = self.whole.runs_late and not self.whole.mode.refuses_nobody
+        if self._told_hold is not self.tells_hold:
+            self._told_hold = self.tells_hold
+            for listener in self.on_told_hold:
+                listener()
 
     @property
     def _holds(self) -> bool:
         """Whether nobody is let in until the store has answered, which is no pause yet, and needs no ramp."""
-        return self.whole.mode is Mode.AUTO and self._silence_s * 1000 >= self._policy.hold_after_ms
+        return self.whole.mode is Mode.AUTO and self._silence_ms >= self._policy.hold_after_ms
 
     def _note_silence(self, silence_s: float) -> None:
-        told_before, self._silence_s = self.tells_hold, silence_s
-        if self.tells_hold is not told_before:
-            for listener in self.on_told_hold:
-                listener()
+        was_silent, self._silence_ms = bool(self._silence_ms), round(silence_s * 1000)
+        if not was_silent:
+            self._silent_since_ms = self._own_ms() - self._silence_ms
 
     def _note_shadow(self, campaign_id: str, user_id: str) -> None:
         share = min(self._shadows.get(WHOLE, ALL), self._shadows.get(campaign_id, ALL))

@@ -73,6 +73,10 @@ class _Slot:
         self.cpu_s = 0.0
         self.seconds = 0.0
 
+    def slowest(self) -> int:
+        """The bound of the slowest call, by its place; -1 where there was none."""
+        return max((place for place, count in enumerate(self.call_times) if count), default=-1)
+
 
 def nobody_waits() -> Iterable[Line]:
     """The lines of a process that has none."""
@@ -82,8 +86,8 @@ def nobody_waits() -> Iterable[Line]:
 class Signals:
     """Measures one process, in one event loop.
 
-    One accident is no signal: a single slow or failed call in a second never shows. `issuing` and `redeeming` tell
-    how the lines of each verb stand; `cpu_clock` is the process's CPU time in seconds.
+    One accident is no signal: a single failed call in a second never shows, nor do slow ones that end together.
+    `issuing` and `redeeming` tell how the lines of each verb stand; `cpu_clock` is the process's CPU time in seconds.
     """
 
     def __init__(
@@ -186,8 +190,10 @@ class Signals:
             self.limit = self.limit.after(round_trip_s, in_flight)
 
     def _slow_call_s(self) -> float:
-        counts = [sum(times) for times in zip(*(slot.call_times for slot in self._slots), strict=True)]
-        overlooked = max(1, int(sum(counts) * SLOW_SHARE))
+        """How long the slowest calls took, without the worst slot: what one stall has kept is answered together."""
+        *others, _worst = sorted(self._slots, key=_Slot.slowest)
+        counts = [sum(times) for times in zip(*(slot.call_times for slot in others), strict=True)]
+        overlooked = int(sum(counts) * SLOW_SHARE)
         for bound_s, count in zip(reversed(CALL_TIME_BOUNDS_S), reversed(counts), strict=True):
             overlooked -= count
             if overlooked < 0:

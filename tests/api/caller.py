@@ -21,7 +21,7 @@ from tests.store.server import StoreServer
 
 NEVER: Final = Threshold(trip=1e9, clear=1e9)
 PATIENT: Final = BreakerPolicy(
-    hold_after_ms=10**12,
+    hold_after_ms=10**11,
     **{signal.value: NEVER for signal in Signal},  # type: ignore[arg-type]
 )
 """A breaker that no slow machine opens."""

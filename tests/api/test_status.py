@@ -17,6 +17,8 @@ from structlog.typing import EventDict
 from service.api import noticeboard, status
 from service.api.app import fastapi_lane
 from service.api.parts import Parts
+from service.domain.saturation import Signal
+from service.gate.signals import Reading
 from tests.api.caller import PATIENT, Caller, field_errors, refusal, settings
 from tests.api.test_operations import commands
 from tests.store.desk import TURNABLE_CLOCK, Room
@@ -236,20 +238,25 @@ async def test_a_listener_hears_what_holds_and_then_every_change_at_once(app: AS
 
 
 async def test_listeners_and_the_log_tell_that_all_wait_for_a_silent_store_and_when_it_has_answered(
-    app: ASGIApp, api: Caller, parts: Parts, log: list[EventDict]
+    app: ASGIApp, api: Caller, parts: Parts, log: list[EventDict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await api.open()
+    silence = {Signal.STORE_SILENCE: 0.0}
+    monkeypatch.setattr(parts.breaker._signals, "sample", lambda *_: Reading(silence, {}))
     async with following(app) as everything, following(app, "/v1/status/stream?campaign_id=spring") as campaign:
         before = [await everything.event(), await campaign.event()]
         assert {event["issuance"] for event in before} == {"issuing"}
-        parts.breaker._note_silence(PATIENT.hold_after_ms / 1000)
+        silence[Signal.STORE_SILENCE] = PATIENT.hold_after_ms / 1000
+        await parts.breaker.tick()
         held = [await everything.event(), await campaign.event()]
         assert {(event["issuance"], event["reason"]) for event in held} == {("paused", "store_silence")}
-        parts.breaker._note_silence(0.0)
+        silence[Signal.STORE_SILENCE] = 0.0
+        await parts.breaker.tick()
         after = [await everything.event(), await campaign.event()]
         assert [event["id"] for event in after] == [event["id"] for event in before]
-    told = [line["event"] for line in log if line["event"].startswith("the store")]
-    assert told == ["the store owes an answer, nobody is let in", "the store has answered"]
+    told = [line["event"] for line in log if line["log_level"] == "warning"]
+    assert told == ["the store owes an answer, nobody is let in", "nobody waits for the store any more"]
+    assert "tidegate_breaker_holds_total 1.0" in await api.metrics()
 
 
 async def test_an_operators_pause_reaches_those_who_listen_to_the_campaign(

@@ -131,7 +131,7 @@ def test_a_silence_of_half_a_second_costs_as_much_and_no_pause(store: Store) -> 
         assert told == [Issuance.PAUSED]
         status = one.breaker.status()
         assert (status.reason, 1 <= status.retry_after_s <= 4) == (Signal.STORE_SILENCE, True)
-        assert one.breaker.store_now_ms - status.since_ms == 500
+        assert one.breaker.store_now_ms - status.since_ms in (499, 500)
         assert 1 <= one.breaker.retry_after_s("spring") <= 4
         one.breaker._asking_since_s = None
         await tide.turn(one, seconds=1.0)
@@ -147,7 +147,7 @@ def test_a_silence_that_nobody_could_read_of_is_not_told(store: Store) -> None:
         told: list[Issuance] = []
         one.breaker.on_told_hold.append(lambda: told.append(one.breaker.status().issuance))
         await tide.turn(one, seconds=0.5)
-        one.breaker._asking_since_s = tide.now_s - 0.1
+        one.breaker._asking_since_s = tide.now_s - 0.06
         tide.now_s += 0.1
         one.breaker._take_sample()
         assert (one.breaker.share_permille, one.breaker.status().issuance) == (0, Issuance.ISSUING)

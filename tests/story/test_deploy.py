@@ -33,7 +33,7 @@ HISTOGRAMS: Final = ("http_request_duration_seconds", "batch_size", "batch_wait_
 COUNTERS_AND_GAUGES: Final = (
     *("issue_total", "redeem_total", "slow_lane_total", "store_call_failures_total", "build_info"),
     *("breaker_state", "breaker_transitions_total", "breaker_signal", "breaker_share_ratio", "breaker_mode"),
-    *("breaker_shadow_refusals_total", "campaign_breaker_state", "campaign_breaker_signal"),
+    *("breaker_shadow_refusals_total", "breaker_holds_total", "campaign_breaker_state", "campaign_breaker_signal"),
     *("campaign_breaker_transitions_total", "campaign_breaker_mode", "in_flight_limit", "shed_total"),
     *("waiting_room_tickets", "waiting_room_abandoned_total", "status_listeners"),
     *("long_job_done", "long_job_opened_timestamp_seconds", "webhook_failing_since_timestamp_seconds"),
