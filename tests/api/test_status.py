@@ -250,6 +250,8 @@ async def test_listeners_and_the_log_tell_that_all_wait_for_a_silent_store_and_w
         await parts.breaker.tick()
         held = [await everything.event(), await campaign.event()]
         assert {(event["issuance"], event["reason"]) for event in held} == {("paused", "store_silence")}
+        # Else a pause that follows would not be told: it has the same issuance, and the shared epoch stands still.
+        assert all("hold" in event["id"] for event in held)
         silence[Signal.STORE_SILENCE] = 0.0
         await parts.breaker.tick()
         after = [await everything.event(), await campaign.event()]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.breaker import Issuance, Mode, State
+from service.domain.breaker import BreakerPolicy, BreakerRecord, Issuance, Mode, State
 from service.domain.ramp import ALL
 from service.domain.saturation import Signal
 from service.gate.breaker import Breaker
+from service.gate.circuits import Circuits
 from service.gate.signals import Signals
 from service.store import breaker_state, keys
 from service.store.breaker_state import Ballot, SharedBreakerState
@@ -132,6 +133,9 @@ def test_a_silence_of_half_a_second_costs_as_much_and_no_pause(store: Store) -> 
         status = one.breaker.status()
         assert (status.reason, 1 <= status.retry_after_s <= 4) == (Signal.STORE_SILENCE, True)
         assert one.breaker.store_now_ms - status.since_ms in (499, 500)
+        tide.now_s += 0.15
+        one.breaker._take_sample()
+        assert one.breaker.status().since_ms == status.since_ms
         assert 1 <= one.breaker.retry_after_s("spring") <= 4
         one.breaker._asking_since_s = None
         await tide.turn(one, seconds=1.0)
@@ -156,6 +160,16 @@ def test_a_silence_that_nobody_could_read_of_is_not_told(store: Store) -> None:
         assert (one.breaker.share_permille, told) == (ALL, [])
 
     run(story, store)
+
+
+def test_on_a_ramp_a_hold_tells_nobody_to_come_back_before_his_place() -> None:
+    circuits = Circuits(Signals(), BreakerPolicy(), clock=lambda: 100.0, draw=lambda: 0.9)
+    circuits.whole.adopt(BreakerRecord(1, State.HALF_OPEN, circuits.store_now_ms, "pause_over"))
+    on_ramp = circuits.status()
+    circuits._note_silence(0.4)
+    held = circuits.status()
+    assert (on_ramp.issuance, held.issuance) == (Issuance.RECOVERING, Issuance.PAUSED)
+    assert held.retry_after_s == on_ramp.retry_after_s == 27
 
 
 def test_where_the_operator_decides_a_silence_holds_nobody(store: Store) -> None:
