@@ -4,11 +4,10 @@ import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from itertools import groupby
-from operator import itemgetter
 from typing import Final
 
 from loadtest.overload.site import Api, Site
@@ -17,8 +16,6 @@ from service.cli.failures import CommandError, ExitCode
 POLL_S: Final = 0.02
 CALL_TIMEOUT_S: Final = 2.0
 FIRST_WORD_S: Final = 30.0
-LONGEST_HOLD_S: Final = 1.0
-"""What is over sooner was a hold: all waited until the store had answered. A pause lasts for seconds."""
 
 
 class Watch:
@@ -58,20 +55,14 @@ class Watch:
 
     def most_pauses(self, after_s: float) -> int:
         """How often the process that paused most often did so after a moment."""
-        return max(_pauses([word for word in words if word[0] >= after_s]) for words in self.said.values())
+        return max(
+            sum(said == "paused" for said, _ in groupby(said for at_s, said in words if at_s >= after_s))
+            for words in self.said.values()
+        )
 
     def growth_mib(self) -> float:
         """How much more memory a process took at its most than in the beginning."""
         return max(max(taken) - taken[0] for taken in self.memory_mib.values())
-
-
-def _pauses(words: Sequence[tuple[float, str]]) -> int:
-    stretches = [(said, [at_s for at_s, _ in stretch]) for said, stretch in groupby(words, itemgetter(1))]
-    ends = [*(begins_s for _, (begins_s, *_) in stretches[1:]), float("inf")]
-    return sum(
-        said == "paused" and ends_s - begins_s > LONGEST_HOLD_S
-        for (said, (begins_s, *_)), ends_s in zip(stretches, ends, strict=True)
-    )
 
 
 @contextmanager
