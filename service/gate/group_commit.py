@@ -7,7 +7,7 @@ covers all of them. That is what makes "on disk before the 201" nearly free.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -34,6 +34,10 @@ KEPT_SHARE: Final = 8
 """Of so many places in line one is kept for those who have waited before, elsewhere."""
 WORTH_ANOTHER_CALL: Final = 32
 """Only so many who wait are worth a second call; fewer pay less when they share the next one."""
+FEW: Final = 16
+"""Fewer let those join them who are just arriving: a call costs as much as several of those in it."""
+JOIN_S: Final = 0.001
+"""For so long at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,7 @@ class GroupCommit(Generic[Request, Outcome]):
     async def _call_for(self, line: "_Line[Request, Outcome]") -> None:
         goes_on = False
         try:
+            await self._let_join(line.waiting)
             if batch := self._depart(line):
                 await self._commit(line, batch)
             goes_on = len(line.waiting) >= (WORTH_ANOTHER_CALL if line.calls > 1 else 1)
@@ -182,6 +187,13 @@ class GroupCommit(Generic[Request, Outcome]):
                 if not line.calls:
                     del self._lines[line.key]
                     self._send_away(line)
+
+    async def _let_join(self, waiting: Sized) -> None:
+        """Return when many wait, a look at all sockets brought nobody more, another line is due, or time is up."""
+        seen, until_s = 0, self._clock() + JOIN_S
+        while not self._due and seen < len(waiting) < FEW and self._clock() < until_s:
+            seen = len(waiting)
+            await asyncio.sleep(0)
 
     def _depart(self, line: "_Line[Request, Outcome]") -> "list[Waiter[Request, Outcome]]":
         """Take the first in line, without those who have gone or waited too long."""
@@ -228,7 +240,7 @@ class GroupCommit(Generic[Request, Outcome]):
         if outcomes is not None:
             self._learn(len(batch), store_s)
             if line.waiting or self._due:
-                # The next batch leaves first: the store need not wait while this one's answers are written.
+                # The next batch, if it is not of a few, leaves first: the store need not wait while these are written.
                 asyncio.get_running_loop().call_soon(self._deliver, line.campaign, batch, outcomes)
             else:
                 self._deliver(line.campaign, batch, outcomes)

@@ -8,7 +8,7 @@ import pytest
 
 from service.domain.outcomes import Issued, IssueOutcome, Overloaded
 from service.gate.batch_size import LEAST, BatchSize
-from service.gate.group_commit import MAX_CALLS, WORTH_ANOTHER_CALL, Bounds, GroupCommit, HeldStore
+from service.gate.group_commit import FEW, JOIN_S, MAX_CALLS, WORTH_ANOTHER_CALL, Bounds, GroupCommit, HeldStore
 from service.gate.signals import BatchReport
 from service.store.catalogue import KnownCampaign
 from service.store.coupons import IssueRequest
@@ -148,18 +148,42 @@ async def test_those_who_come_together_share_two_calls_so_that_neither_the_store
     assert {await one for one in [*asked, *more]} == {"A", "B"}
 
 
-async def test_a_batch_with_nobody_behind_it_is_answered_at_once_and_any_other_when_the_next_has_left() -> None:
+@pytest.mark.parametrize(
+    ("there", "arriving", "each_s", "leave"),
+    [
+        pytest.param(1, 5, 0.0, 6, id="until-nobody-more-arrives"),
+        pytest.param(FEW - 3, 8, 0.0, FEW, id="until-they-are-many"),
+        pytest.param(1, 8, JOIN_S / 4, 5, id="for-a-millisecond"),
+    ],
+)
+async def test_few_let_those_join_them_who_are_just_arriving(
+    there: int, arriving: int, each_s: float, leave: int
+) -> None:
     door = Door()
-    watchers = []
-    for request in "ab":
-        watchers += door.watch(request)
+    door.watch("a" * there)
+    for _ in range(arriving):
+        await asyncio.sleep(0)
+        door.now_s += each_s
+        door.watch("a")
+    await settle()
+    assert list(map(len, door.calls)) == [leave]
+    for _ in range(2):
+        await door.let_through()
+    assert sum(map(len, door.calls)) == there + arriving
+
+
+async def test_a_batch_with_many_behind_it_is_answered_when_the_next_has_left_and_any_other_at_once() -> None:
+    for behind, told_after, answers_meanwhile in ((0, (1, 0), 0), (1, (1, 1), 0), (FEW, (2, 1), 1)):
+        door = Door()
+        (first,) = door.watch("a")
         await settle()
-    await door.let_through()
-    assert [watcher.told_after for watcher in watchers] == [(2, 1), None]
-    await door.let_through()
-    assert [watcher.told_after for watcher in watchers] == [(2, 1), (2, 1)]
-    # The first was answered during the second's call, whose own answer is no part of it.
-    assert [report.store_s // ANSWER_S for report in door.reports] == [0, 1]
+        others = door.watch("b" * behind)
+        await door.let_through()
+        assert first.told_after == told_after
+        await door.let_through()
+        assert [other.told_after for other in others] == [(2, 1)] * behind
+        # Where the first was answered during the second's call, that call took so long; its own answers are no part.
+        assert [report.store_s // ANSWER_S for report in door.reports] == [0, answers_meanwhile][: 1 + bool(behind)]
 
 
 async def test_when_many_wait_a_second_call_leaves_and_no_third() -> None:
