@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.domain.outcomes import StoreUnavailable
-from service.gate.group_commit import FEW, MAX_CALLS
+from service.gate.group_commit import MAX_CALLS
 from service.store.scripts import StoreError, StoreRefused, StoreTimeout
 from tests.gate.door import CAMPAIGNS, SUMMER, UNAVAILABLE, Door, settle
 
@@ -53,25 +53,6 @@ async def test_before_one_server_the_lines_whose_turn_it_is_leave_before_others_
     assert [watcher.told_after for watcher in watchers[:MAX_CALLS]] == [(2 * MAX_CALLS, MAX_CALLS)] * MAX_CALLS
     for _ in range(2):
         await door.let_through()
-
-
-async def test_before_one_server_nobody_is_let_join_while_another_line_waits_for_its_turn() -> None:
-    door = Door(one_server=True)
-    served, due = CAMPAIGNS[:MAX_CALLS], CAMPAIGNS[MAX_CALLS : 2 * MAX_CALLS]
-    asked = [one for campaign in [*served, *due] for one in door.ask("a", campaign)]
-    await settle()
-    letting = asyncio.create_task(door.let_through())
-    turns = 0
-    while len(door.calls) < len(asked):
-        for campaign in served:
-            door.watch("b", campaign)
-        await asyncio.sleep(0)
-        turns += 1
-    assert turns < FEW // 2
-    await letting
-    for _ in range(2):
-        await door.let_through()
-    assert {await one for one in asked} == {"A"}
 
 
 async def test_before_one_server_every_second_call_that_many_lines_want_is_under_way() -> None:
