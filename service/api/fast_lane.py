@@ -16,7 +16,7 @@ from service.api import hot_calls
 from service.api.door import Doorkeeper
 from service.api.exchange import request_id_of
 from service.api.parts import Parts
-from service.api.plain_request import PlainRequest, PlainRequests
+from service.api.plain_request import Head, PlainRequests
 from service.api.problems import Answer, headers_of, internal_error, not_found
 from service.api.problems import Headers as AnswerHeaders
 from service.api.turns import Turns
@@ -71,13 +71,13 @@ class FastLane:
         for exchange, answer in decided:
             exchange.answer(answer)
 
-    def exchange(self, request: PlainRequest, connection: Connection) -> "Exchange | None":
-        """What answers the request once it is begun; None for a request of the FastAPI lane."""
-        if request.head.may_be_foreign and self.doorkeeper is None:
+    def exchange(self, head: Head, own: bytes, connection: Connection) -> "Exchange | None":
+        """What answers the plain request once it is begun; None for one of the FastAPI lane."""
+        if head.may_be_foreign and self.doorkeeper is None:
             return None
-        if campaign_id := request.head.campaign_id:
-            return self._issue(campaign_id, request, connection) if self._issues else None
-        return self._redeem(request.own.decode(), request, connection) if self._redeems else None
+        if head.campaign_id:
+            return self._issue(head, own, connection) if self._issues else None
+        return self._redeem(head, own.decode(), connection) if self._redeems else None
 
     def spelled(self, answer: Answer, request_id: bytes, keep_alive: bool, default_headers: Headers) -> bytes:
         """The answer as it goes over the wire."""
@@ -90,21 +90,22 @@ class FastLane:
             head = self._heads[kind] = _head(answer, default_headers)
         return b"".join((head, request_id, KEPT_ALIVE if keep_alive else CLOSED, answer.body))
 
-    def _issue(self, campaign_id: str, request: PlainRequest, connection: Connection) -> "Exchange | None":
+    def _issue(self, head: Head, key: bytes, connection: Connection) -> "Exchange | None":
+        campaign_id = head.campaign_id
         if self.parts.breaker.refuses_everybody(campaign_id):
-            return PausedExchange(self, connection, request)
+            return PausedExchange(self, connection, head)
         known = self.parts.catalogue.known(campaign_id)
         if known is None or campaign_id in self.parts.waiting_rooms.lines:
             return None
-        return IssueExchange(self, connection, request, known)
+        return IssueExchange(self, connection, head, known, key)
 
-    def _redeem(self, code: str, request: PlainRequest, connection: Connection) -> "Exchange | None":
+    def _redeem(self, head: Head, code: str, connection: Connection) -> "Exchange | None":
         catalogue = self.parts.catalogue
         if written := split_written_code(code):
             known = catalogue.known_by_prefix(written[0])
             address = None if known is None else known.codes.read_code(written[1])
             if known is not None and address is not None:
-                return RedeemExchange(self, connection, request, known, code, address)
+                return RedeemExchange(self, connection, head, known, code, address)
         split = split_code(code)
         known = None if split is None else catalogue.known_by_prefix(split[0])
         if split is None or known is None:
@@ -112,7 +113,7 @@ class FastLane:
         address = known.codes.read_code(split[1])
         if address is None and catalogue.may_be_imported(code):
             return None
-        return RedeemExchange(self, connection, request, known, known.codes.spelled(split[1]), address)
+        return RedeemExchange(self, connection, head, known, known.codes.spelled(split[1]), address)
 
 
 class Exchange:
@@ -124,18 +125,18 @@ class Exchange:
     response_complete = False
     """What the server asks of whatever stands on a connection: an exchange leaves it with its answer."""
 
-    def __init__(self, lane: FastLane, connection: Connection, request: PlainRequest) -> None:
+    def __init__(self, lane: FastLane, connection: Connection, head: Head) -> None:
         self.since_s = time.perf_counter()
         self._lane = lane
         self._connection = connection
-        self._asked = request
-        self._request_id = request_id_of(request.head.request_id)
+        self._head = head
+        self._request_id = request_id_of(head.request_id)
 
     def begin(self, body: bytes) -> None:
         """Stand in line, or answer at once."""
         doorkeeper = self._lane.doorkeeper
         try:
-            if doorkeeper is not None and not doorkeeper.admits(self._asked.head.authorization):
+            if doorkeeper is not None and not doorkeeper.admits(self._head.authorization):
                 refused: Answer | None = doorkeeper.refusal()
             else:
                 refused = self._enter(body)
@@ -165,7 +166,7 @@ class PausedExchange(Exchange):
     call = "issue"
 
     def _enter(self, _body: bytes) -> Answer:
-        return hot_calls.paused(self._lane.parts, self._asked.head.campaign_id)
+        return hot_calls.paused(self._lane.parts, self._head.campaign_id)
 
 
 class IssueExchange(Exchange):
@@ -173,17 +174,18 @@ class IssueExchange(Exchange):
 
     call = "issue"
     request: IssueRequest
+    _shard: int
 
-    def __init__(self, lane: FastLane, connection: Connection, request: PlainRequest, known: KnownCampaign) -> None:
-        super().__init__(lane, connection, request)
+    def __init__(self, lane: FastLane, connection: Connection, head: Head, known: KnownCampaign, key: bytes) -> None:
+        super().__init__(lane, connection, head)
         self._known = known
-        self._shard = 0
+        self._key = key
 
     def _enter(self, body: bytes) -> Answer | None:
         parts, known = self._lane.parts, self._known
         if (shed := hot_calls.shed_unread(parts, known.campaign.id)) is not None:
             return shed
-        wish = hot_calls.read_issue(parts, known.campaign.id, self._asked.own, body)
+        wish = hot_calls.read_issue(parts, known.campaign.id, self._key, body)
         if isinstance(wish, Answer):
             return wish
         self._shard, self.request = hot_calls.placed(known, wish)
@@ -210,12 +212,12 @@ class RedeemExchange(Exchange):
         self,
         lane: FastLane,
         connection: Connection,
-        request: PlainRequest,
+        head: Head,
         known: KnownCampaign,
         code: str,
         address: CouponAddress | None,
     ) -> None:
-        super().__init__(lane, connection, request)
+        super().__init__(lane, connection, head)
         self._known = known
         self._code = code
         self._address = address

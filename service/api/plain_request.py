@@ -8,7 +8,6 @@ answer there.
 
 import re
 import string
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from service.api.cross_site import OWN
@@ -71,17 +70,11 @@ class Head(NamedTuple):
     may_be_foreign: bool
 
 
-@dataclass(slots=True)
-class PlainRequest:
-    """A request to issue a coupon, whose `own` value is the idempotency key, or to redeem the one whose code it is.
-
-    The key is empty if none was sent. The body's end may not have arrived yet. Not frozen, as `IssueRequest`.
-    """
-
-    head: Head
-    own: bytes
-    body_from: int
-    body_to: int
+PlainRequest = tuple[Head, bytes, int, int]
+"""The head; what is the request's own: the idempotency key, empty if none was sent, or the code of the coupon to be
+redeemed; and where the body begins and ends, whether that has arrived or not. A class of its own costs as much again as
+the whole look.
+"""
 
 
 class PlainRequests:
@@ -113,16 +106,18 @@ class PlainRequests:
         if head is None:
             return self._learn(around, data)
         self._rest = 0
-        return PlainRequest(head, own, body_from, body_from + head.body_bytes)
+        return head, own, body_from, body_from + head.body_bytes
 
     def _learn(self, around: tuple[bytes, bytes], data: bytes) -> PlainRequest | None:
         # Where no head comes twice, as behind a proxy that gives each request an id, looking for it is mostly left out.
         self._rest = self._resting = min(2 * self._rest + 1, LONGEST_REST)
         request = _read(data)
-        if request is not None and request.body_from == sum(map(len, around)) + len(request.own):
-            if len(self._heads) >= MOST_HEADS:
-                self._heads = {}
-            self._heads[around] = request.head
+        if request is not None:
+            head, own, body_from, _ = request
+            if body_from == sum(map(len, around)) + len(own):
+                if len(self._heads) >= MOST_HEADS:
+                    self._heads = {}
+                self._heads[around] = head
         return request
 
 
@@ -143,4 +138,4 @@ def _read(data: bytes) -> PlainRequest | None:
         return None
     may_be_foreign = site not in OWN if site else bool(origin)
     head = Head(campaign_id.decode(), request_id, authorization, int(length), may_be_foreign)
-    return PlainRequest(head, key if campaign_id else code, found.end(), found.end() + head.body_bytes)
+    return head, key if campaign_id else code, found.end(), found.end() + head.body_bytes

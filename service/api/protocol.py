@@ -102,16 +102,19 @@ class FastLaneProtocol(HttpToolsProtocol):
         Returns how many bytes are dealt with; none if the FastAPI lane has to answer.
         """
         request = lane.plain_requests.read(data)
-        exchange = None if request is None else lane.exchange(request, self)
-        if request is None or exchange is None:
+        if request is None:
             return 0
-        if request.body_to > len(data):
-            self._begun, self._whole_at = data, request.body_to
+        head, own, body_from, body_to = request
+        exchange = lane.exchange(head, own, self)
+        if exchange is None:
+            return 0
+        if body_to > len(data):
+            self._begun, self._whole_at = data, body_to
             return len(data)
         self._waiting = exchange
         self.cycle = exchange  # type: ignore[assignment]  # it has what uvicorn asks of a cycle
-        exchange.begin(data[request.body_from : request.body_to])
-        return request.body_to
+        exchange.begin(data[body_from:body_to])
+        return body_to
 
     def answer(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:
         """Write the fast lane's answer, in one piece."""

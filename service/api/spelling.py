@@ -76,6 +76,8 @@ class CampaignSpelling:
         self._benefit_json = _benefit_json(campaign.benefit, None)
         self._times_ms = (0, 0, 0)
         self._times_json = _times_json(0, 0, 0, self._timezone)
+        self._at_ms = 0
+        self._at = moment_text(0, self._timezone)
 
     def coupon(self, coupon: Coupon) -> bytes:
         """The coupon as it stands."""
@@ -100,6 +102,9 @@ class CampaignSpelling:
     def redemption(self, redemption: Redemption, code: str | None = None) -> bytes:
         """The redemption as it stands; `expires_at` is told while it is reserved. `code` spares whoever has it."""
         shard, sequence = redemption.shard, redemption.sequence
+        # All redemptions of a batch were made at one moment.
+        if redemption.at_ms != self._at_ms:
+            self._at_ms, self._at = redemption.at_ms, moment_text(redemption.at_ms, self._timezone)
         expires_at, hold_ends = "null", redemption.hold_expires_at_ms
         if hold_ends and redemption.status is RedemptionStatus.RESERVED:
             expires_at = f'"{moment_text(hold_ends, self._timezone)}"'
@@ -109,6 +114,6 @@ class CampaignSpelling:
             f'"code":"{code or self._codes.code(shard, sequence)}",'
             f'"merchant_id":"{redemption.merchant_id}","order_id":"{redemption.order_id}",'
             f'"status":"{redemption.status!s}",'
-            f'"discount_amount":{redemption.discount_amount},"at":"{moment_text(redemption.at_ms, self._timezone)}",'
+            f'"discount_amount":{redemption.discount_amount},"at":"{self._at}",'
             f'"expires_at":{expires_at}}}'
         ).encode()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any, Final
 
 import msgpack
@@ -94,9 +95,12 @@ def _named(kind: str, data: Any) -> dict[str, Any]:
         case "coupon.issued", {"first": first, "count": count}:
             return {"coupons": [first, count]}
         case _, [list() as coupons, list() as told, (str() | False) as reason]:
-            # Four values for each: a list for each cost the store more than what stands in it.
             in_fours = [told[at : at + 4] for at in range(0, len(told), 4)]
-            return {"coupons": coupons, "redemptions": in_fours} | ({} if reason is False else {"reason": reason})
+            return {"coupons": coupons, "redemptions": in_fours} | _why(reason)
+        case _, [list() as coupons, merchants, orders, discounts, attempts, (str() | False) as reason]:
+            each = attempts if isinstance(attempts, list) else repeat(attempts, len(coupons))
+            in_fours = [list(told) for told in zip(each, merchants, orders, discounts, strict=True)]
+            return {"coupons": _runs(coupons), "redemptions": in_fours} | _why(reason)
         case _, dict():
             return data
         case "quota.raised", [user_id, max_coupons, reason]:
@@ -104,20 +108,24 @@ def _named(kind: str, data: Any) -> dict[str, Any]:
         case "campaign.extended", [extension, until_ms, reason]:
             return {"extension": extension, "until_ms": until_ms, "reason": reason}
         case "coupon.extended", [extension, sequences]:
-            return {"coupons": _single_runs(sequences), "extension": extension}
+            return {"coupons": _runs(sequences), "extension": extension}
         case "coupon.expired" | "coupon.lapsed", sequences:
-            return {"coupons": _single_runs(sequences)}
+            return {"coupons": _runs(sequences)}
         case "coupon.deactivated", [sequence, reason]:
             return {"coupons": [sequence, 1], "reason": reason}
         case _, [int() as sequence, int() as attempt, reason]:
             return {"coupons": [sequence, 1], "attempt": attempt, "reason": reason}
         case _, _:
             redemptions = [[attempt, merchant, order, discount] for _, attempt, _, merchant, order, discount in data]
-            return {"coupons": _single_runs([item[0] for item in data]), "redemptions": redemptions}
+            return {"coupons": _runs([item[0] for item in data]), "redemptions": redemptions}
 
 
-def _single_runs(sequences: Sequence[int]) -> list[int]:
+def _runs(sequences: Sequence[int]) -> list[int]:
     return [number for sequence in sequences for number in (sequence, 1)]
+
+
+def _why(reason: Any) -> dict[str, Any]:
+    return {} if reason is False else {"reason": reason}
 
 
 def _text(value: bytes | str) -> str:

@@ -112,19 +112,31 @@ async def test_an_event_of_many_coupons_is_told_in_several_lines_and_lost_by_no_
 async def test_redemptions_are_told_alike_however_a_version_has_packed_them(room: Room, api: Caller) -> None:
     await api.open()
     coupons = [0, 2]
+    by_column = [[0, 1], ["tea-house", "book-shop"], ["order-1", "order-2"], [2500, 1000], [1, 2], False]
     one_list = [coupons, [1, "tea-house", "order-1", 2500, 2, "book-shop", "order-2", 1000], False]
     told = [[1, "tea-house", "order-1", 2500], [2, "book-shop", "order-2", 1000]]
     by_name = {"coupons": coupons, "redemptions": told}
     by_place = [[0, 1, 0, "tea-house", "order-1", 2500], [1, 2, 0, "book-shop", "order-2", 1000]]
-    for data in (one_list, by_name, by_place):
+    for data in (by_column, one_list, by_name, by_place):
         event: Any = {"type": "coupon.redeemed", "data": msgpack.packb(data)}
         await room.client.xadd(keys.events_key("spring", 0), event)
-    newest, newer, oldest = [line["data"] for line in await read(api)]
-    assert newest == newer == oldest
+    newest, *older = [line["data"] for line in await read(api)]
+    assert older == [newest] * 3
     assert [(told["merchant_id"], told["order_id"], told["discount_amount"]) for told in newest["redemptions"]] == [
         ("tea-house", "order-1", 2500),
         ("book-shop", "order-2", 1000),
     ]
+
+
+async def test_as_many_redemptions_as_a_packed_event_has_columns_are_read_as_their_version_packed_them(
+    room: Room, api: Caller
+) -> None:
+    await api.open()
+    six = [[number, 1, 0, "tea-house", f"order-{number}", 2500] for number in range(6)]
+    event: Any = {"type": "coupon.redeemed", "data": msgpack.packb(six)}
+    await room.client.xadd(keys.events_key("spring", 0), event)
+    (line,) = await read(api)
+    assert [told["order_id"] for told in line["data"]["redemptions"]] == [f"order-{number}" for number in range(6)]
 
 
 @pytest.mark.parametrize("follow", [False, True])

@@ -145,6 +145,14 @@ async def test_as_many_merchants_as_a_batch_may_have_are_charged_each(room: Room
         assert {type(found) for found in await desk.redeem_batch(requests)} == {outcome}
 
 
+async def test_of_merchants_who_get_nothing_nothing_is_kept(room: Room) -> None:
+    desk = await room.open(merchant_rate=Rate(1, 1))
+    await desk.issue_batch([("ann", "first"), ("bob", "first")])
+    wishes = [(0, "tea house"), (0, "book shop"), (1, "inn"), (9, "nobody")]
+    await desk.redeem_batch([RedeemRequest(sequence, who, "order", None, 0) for sequence, who in wishes])
+    assert set(await room.client.hkeys("tg:{spring:0}:merchants")) == {b"tea house", b"inn"}
+
+
 async def test_a_lower_burst_holds_from_the_next_request_on(room: Room) -> None:
     desk = await room.open(issue_rate=Rate(1, 5), user_rate=Rate(1, 5))
     await desk.issue("ann", "1")

@@ -81,6 +81,26 @@ async def test_in_one_batch_what_is_held_is_redeemed_by_nobody_else(room: Room) 
     assert (await desk.counters()).reserved == 1
 
 
+async def test_a_batch_tells_of_whom_it_redeemed_and_of_whom_it_reserved_and_of_nobody_else(room: Room) -> None:
+    desk = await room.open()
+    await desk.issue_batch([(f"user {number}", "first") for number in range(6)])
+    await desk.redeem(sequence=3, hold_ms=MINUTE)
+    await desk.settle("release", sequence=3)
+    told = len(await room.events())
+    first, held, second = (
+        RedeemRequest(sequence, "tea house", f"order {sequence}", None, hold_ms)
+        for sequence, hold_ms in ((0, 0), (1, MINUTE), (3, 0))
+    )
+    refused = replace(first, order_id="another")
+    await desk.redeem_batch([first, refused, held, first, second, replace(first, sequence=9)])
+    await desk.redeem_batch([replace(first, sequence=sequence, order_id=f"late {sequence}") for sequence in (5, 4)])
+    assert [(event.type, list(event.coupons), event.data["redemptions"]) for event in (await room.events())[told:]] == [
+        ("coupon.reserved", [1], [[1, "tea house", "order 1", 2500]]),
+        ("coupon.redeemed", [0, 3], [[1, "tea house", "order 0", 2500], [2, "tea house", "order 3", 2500]]),
+        ("coupon.redeemed", [5, 4], [[1, "tea house", "late 5", 2500], [1, "tea house", "late 4", 2500]]),
+    ]
+
+
 @pytest.mark.parametrize("status", [CampaignStatus.PAUSED, CampaignStatus.STOPPED, CampaignStatus.ENDED])
 async def test_redemption_works_while_nothing_is_issued(room: Room, status: CampaignStatus) -> None:
     desk = await opened(room)

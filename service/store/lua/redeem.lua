@@ -29,9 +29,9 @@ end
 local closed = config.validity.opening and is_shut()
 
 -- The buckets of all merchants of the batch, read by one command and written by one: a command costs as much as all
--- else that is done for a merchant. `levels` is what is left to each, `charged` whose is to be written. Of those
--- charged later than now, since the clock stepped back, it is known when.
-local merchants_key, merchants, levels, later, charged = key_of(state_key, 'merchants'), {}, {}, {}, {}
+-- else that is done for a merchant. `levels` is what is left to each, `before` what was, in the order of `merchants`;
+-- only whoever was charged is written. Of those charged later than now, since the clock stepped back, it is known when.
+local merchants_key, merchants, levels, before, later = key_of(state_key, 'merchants'), {}, {}, {}, {}
 if merchant_rate then
   for i = 1, #merchant_ids do
     local merchant = merchant_ids[i]
@@ -50,17 +50,21 @@ if merchant_rate then
           later[merchant] = at
         end
       end
-      levels[merchant] = bucket_level(tokens, at, merchant_rate, now)
+      before[from + i - 1] = bucket_level(tokens, at, merchant_rate, now)
+      levels[merchant] = before[from + i - 1]
     end
   end
 end
 
 local function write_buckets()
   local values = {}
-  for merchant in pairs(charged) do
-    local last = #values
-    values[last + 1] = merchant
-    values[last + 2] = struct.pack(MERCHANT_BUCKET, levels[merchant], later[merchant] or now)
+  for i = 1, #merchants do
+    local merchant = merchants[i]
+    local level, last = levels[merchant], #values
+    if level ~= before[i] then
+      values[last + 1] = merchant
+      values[last + 2] = struct.pack(MERCHANT_BUCKET, level, later[merchant] or now)
+    end
   end
   for from = 1, #values, MOST_VALUES do
     redis.call('HSET', merchants_key, unpack(values, from, math.min(from + MOST_VALUES - 1, #values)))
@@ -76,7 +80,7 @@ end
 
 local function charge(merchant)
   if merchant_rate then
-    levels[merchant], charged[merchant] = levels[merchant] - TOKEN, true
+    levels[merchant] = levels[merchant] - TOKEN
   end
 end
 
@@ -102,9 +106,8 @@ end
 -- shares and the redemption are its own record then. An extension only lifts the expiry, so it is not asked. Whatever
 -- might be in its way leaves the coupon to be decided as all others are.
 local is_simple = not (closed or config.holder_limits or state.recount or state.is_undoing)
-local reserved, redeemed = redemption_event(), redemption_event()
 local own, rows, records, changed = read_own(state, sequences), read_rows(state, sequences), {}, {}
-local first_uses, used = {}, 0
+local first_uses, used, results = {}, 0, {}
 
 local function use_first(sequence, merchant, order, order_amount)
   local row = not records[sequence] and not own[sequence] and rows[sequence - sequence % state.row_size]
@@ -131,7 +134,6 @@ local function use_first(sequence, merchant, order, order_amount)
   end
   used = used + 1
   charge(merchant)
-  tell_redemption(redeemed, sequence, 1, merchant, order, discount)
   return discount
 end
 
@@ -210,25 +212,45 @@ local function open_decisions()
     end
     charge(merchant)
     changed[#changed + 1] = record
-    tell_redemption(hold_ms > 0 and reserved or redeemed, sequence, attempt, merchant, order, discount)
     return attempt == 1 and discount or { 'redeemed', attempt, discount }
   end
 
-  local function save_changed()
-    for _, record in ipairs(changed) do
-      save_record(state_key, state, record.sequence, record)
+  -- What came of each tells who was reserved, or redeemed.
+  local function record_some(event_type, are_held)
+    local told, merchants, orders, discounts, attempts = {}, {}, {}, {}, {}
+    for i = 1, #results do
+      local attempt, discount = 1, results[i]
+      if type(discount) == 'table' then
+        attempt, discount = discount[1] == 'redeemed' and discount[2], discount[3]
+      end
+      if attempt and (holds_ms[i] > 0) == are_held then
+        local last = #told + 1
+        told[last], merchants[last], orders[last] = sequences[i], merchant_ids[i], order_ids[i]
+        discounts[last], attempts[last] = discount, attempt
+      end
+    end
+    if #told > 0 then
+      record_redemptions(state_key, event_type, told, merchants, orders, discounts, attempts)
     end
   end
 
-  return decide, save_changed
+  local function save_decided()
+    for _, record in ipairs(changed) do
+      save_record(state_key, state, record.sequence, record)
+    end
+    record_some('coupon.reserved', true)
+    record_some('coupon.redeemed', false)
+  end
+
+  return decide, save_decided
 end
 
-local results, decide, save_changed = {}, nil, nil
+local decide, save_decided
 for i = 1, #sequences do
   local sequence, merchant, order, order_amount = sequences[i], merchant_ids[i], order_ids[i], order_amounts[i]
   local discount = is_simple and holds_ms[i] == 0 and use_first(sequence, merchant, order, order_amount)
   if not (discount or decide) then
-    decide, save_changed = open_decisions()
+    decide, save_decided = open_decisions()
   end
   results[i] = discount or decide(sequence, merchant, order, order_amount, holds_ms[i])
 end
@@ -241,12 +263,13 @@ if used + #changed > 0 then
     end
   end
   state.outstanding, state.redeemed = state.outstanding - used, state.redeemed + used
-  if save_changed then
-    save_changed()
+  if decide then
+    save_decided()
+  else
+    -- All were redeemed at their first attempt, so that what was asked tells it.
+    record_redemptions(state_key, 'coupon.redeemed', sequences, merchant_ids, order_ids, results, 1)
   end
   write_buckets()
   save_ledger(state_key, state)
-  record_redemptions(state_key, 'coupon.reserved', reserved)
-  record_redemptions(state_key, 'coupon.redeemed', redeemed)
 end
 return cmsgpack.pack({ now, results })

@@ -18,22 +18,10 @@ local function record_coupon_event(state_key, type, data)
   end
 end
 
--- Reservations or redemptions; their coupons stay in the order of the batch, and four values are told of each.
-local function redemption_event()
-  return { coupons = {}, redemptions = {} }
-end
-
--- By place, which versions that know each redemption as a list of its own stop at.
-local function record_redemptions(state_key, type, event)
-  if #event.coupons > 0 then
-    record_event(state_key, type, { event.coupons, event.redemptions, event.reason or false })
-  end
-end
-
-local function tell_redemption(event, sequence, attempt, merchant, order, discount)
-  local told, last = event.redemptions, #event.redemptions
-  add_to_runs(event.coupons, sequence)
-  told[last + 1], told[last + 2], told[last + 3], told[last + 4] = attempt, merchant, order, discount
+-- Reservations or redemptions: a list of each of their values, in the order of the batch. `attempts` is 1 where each is
+-- its coupon's first. Versions that know other forms stop at it.
+local function record_redemptions(state_key, type, sequences, merchants, orders, discounts, attempts, reason)
+  record_event(state_key, type, { sequences, merchants, orders, discounts, attempts, reason or false })
 end
 
 local function newest_event(state_key)

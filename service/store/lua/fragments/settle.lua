@@ -29,10 +29,8 @@ local function settle(state_key, sequence, attempt, from, to, event_type, reason
     wake_sweep(state_key, record.expires_at)
   end
   if record.status == REDEEMED then
-    local event = redemption_event()
-    event.reason = reason
-    tell_redemption(event, sequence, attempt, redemption.merchant, redemption.order, redemption.discount)
-    record_redemptions(state_key, event_type, event)
+    record_redemptions(state_key, event_type, { sequence }, { redemption.merchant }, { redemption.order },
+      { redemption.discount }, { attempt }, reason)
   else
     record_coupon_event(state_key, event_type, { coupons = { sequence, 1 }, attempt = attempt, reason = reason })
   end
