@@ -40,7 +40,9 @@ def parse(arguments: Sequence[str] | None) -> tuple[Task, Path]:
     """Read the arguments; leaves with exit code 2 and one line if they cannot be used."""
     parser = _Parser(prog="bench", description="Measure Tidegate beside what others would build, on two cores.")
     parser.add_argument("--quick", action="store_true", help="short rounds and a small campaign: to see that it works")
-    parser.add_argument("--only", nargs="+", choices=[*Group], metavar="NAME", help=f"some of: {', '.join(Group)}")
+    parser.add_argument(
+        "--only", nargs="+", choices=[str(one) for one in Group], metavar="NAME", help=f"some of: {', '.join(Group)}"
+    )
     parser.add_argument("--rounds", type=int, help=f"interleaved rounds ({ROUNDS})")
     parser.add_argument("--seconds", type=int, help=f"length of each run ({SECONDS})")
     parser.add_argument("--coupons", type=int, help=f"size of the campaign that is weighed ({COUPONS})")

@@ -72,8 +72,8 @@ class Head(NamedTuple):
 
 PlainRequest = tuple[Head, bytes, int, int]
 """The head; what is the request's own: the idempotency key, empty if none was sent, or the code of the coupon to be
-redeemed; and where the body begins and ends, whether that has arrived or not. A class of its own costs as much again as
-the whole look.
+redeemed; and where the body begins and ends, whether that has arrived or not. No class: making one costs a sixth of all
+that reading does.
 """
 
 
